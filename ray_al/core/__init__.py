@@ -1,0 +1,1 @@
+"""Interfaces and the active-learning loop. Imports numpy and the standard library only."""

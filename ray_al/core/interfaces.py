@@ -1,0 +1,102 @@
+"""The contracts between the loop, strategies, learners and services. Arrays are numpy.
+
+N pool items, U unlabeled, B batch, C classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ray_al.core.labeled_set import LabeledSet
+from ray_al.core.pool import Pool
+from ray_al.core.query import PseudoLabels, Selection
+from ray_al.core.round import Round
+
+
+class Strategy(Protocol):
+    """The query strategy. `select` spends at most `round.batch` annotations and changes nothing of the round."""
+
+    def select(self, round: Round) -> Selection: ...
+
+
+class Model(Protocol):
+    """A fitted learner. `output("probs")` always exists; other heads as the learner declares them."""
+
+    def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
+        """Head values for rows `ids` of a split (all when None): "probs" is (n, C), "embedding" (n, D)."""
+        ...
+
+
+class Learner(Protocol):
+    """Fits models; lives for one trajectory. Fresh weights each round come from the stream it is handed."""
+
+    def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> Model: ...
+
+
+@runtime_checkable
+class StatefulLearner(Protocol):
+    """A learner that carries weights from round to round. Its state is stored beside each ledger part."""
+
+    def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> Model: ...
+
+    def state(self) -> bytes:
+        """Everything the next `fit` depends on, without pickle (npy, safetensors, JSON)."""
+        ...
+
+    def restore(self, state: bytes, pool: Pool) -> Model:
+        """Take back a state and return the model of the round it was taken in."""
+        ...
+
+
+class PoolScores(Protocol):
+    """Bulk reads over the pool, in this process or by actors. Every answer holds pool ids.
+
+    `exclude` are pool ids that may not be returned (usually the labeled ones); `space` None means the model's own
+    embedding, or the learner's space. Ties are broken at random by `seed`.
+    """
+
+    def top(self, score: str, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k ids of highest "entropy", "least_confidence" or "margin" uncertainty, best first, and their scores."""
+        ...
+
+    def kcenter(
+        self, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int, space: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Greedy k-center picks in order, and the distance of each to its nearest center when it was picked."""
+        ...
+
+    def badge(self, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """k-means++ picks in the gradient embedding of the last layer, and their squared distances when picked."""
+        ...
+
+    def kmeans(self, clusters: int, seed: int, space: str | None = None) -> np.ndarray:
+        """(N,) int32 cluster of every pool item."""
+        ...
+
+    def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
+        """Inverse mean distance of each item to its nearest `neighbors` within its own group (arrays of pool ids)."""
+        ...
+
+
+class Neighbors(Protocol):
+    """Nearest neighbors in a space, Euclidean, exact unless built otherwise."""
+
+    def nearest(self, space: str, queries: np.ndarray, exclude: np.ndarray) -> np.ndarray:
+        """(q,) distinct pool ids: each query's nearest item that is neither excluded nor taken by an earlier query."""
+        ...
+
+    def graph(self, space: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N, k) ids and distances of every item's k nearest others, nearest first; itself left out by id."""
+        ...
+
+
+class Generator(Protocol):
+    """Decodes latent vectors to images, differentiably where the framework allows."""
+
+    def decode(self, z: np.ndarray) -> np.ndarray: ...
+
+
+Trace = Mapping[str, np.ndarray]

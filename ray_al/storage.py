@@ -1,0 +1,117 @@
+"""Bytes under names, on a local folder or any file system of pyarrow (s3://, gs://). Every write is whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder. `filesystem` is None for a local path, which is then written with fsync and rename."""
+
+    root: str
+    filesystem: Any = None
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Storage:
+        """Open a local path or a URI; nothing is created until the first write.
+
+        Raises:
+            ValueError: the URI's scheme is not known to pyarrow.
+        """
+        text = str(uri)
+        if "://" not in text:
+            return cls(str(Path(text).expanduser().resolve()))
+        from pyarrow import fs
+
+        try:
+            filesystem, root = fs.FileSystem.from_uri(text)
+        except Exception as error:  # pyarrow raises many types for one cause: a URI that it cannot open
+            raise ValueError(f"cannot open storage {text!r}: {error}") from None
+        return cls(root) if isinstance(filesystem, fs.LocalFileSystem) else cls(root, filesystem)
+
+    @property
+    def local(self) -> Path | None:
+        """The folder as a path, or None when it is remote."""
+        return Path(self.root) if self.filesystem is None else None
+
+    def child(self, name: str) -> Storage:
+        return Storage(posixpath.join(self.root, name), self.filesystem)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file atomically: after a crash at any moment it is the old one, the new one, or absent.
+
+        Local files reach the disk before they get their name. On object stores a put is atomic by itself.
+
+        Raises:
+            OSError: the disk is full, or the place cannot be written; nothing is left behind.
+        """
+        target = posixpath.join(self.root, name)
+        if self.filesystem is not None:
+            with self.filesystem.open_output_stream(target) as out:
+                out.write(data)
+            return
+        # The leading dot hides a half-written file from every listing until it is renamed.
+        draft = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:8]}")
+        os.makedirs(posixpath.dirname(target), exist_ok=True)
+        try:
+            with open(draft, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(draft, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+            raise
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError when there is no such file."""
+        path = posixpath.join(self.root, name)
+        if self.filesystem is None:
+            return Path(path).read_bytes()
+        with self.filesystem.open_input_file(path) as source:
+            return bytes(source.read())
+
+    def exists(self, name: str) -> bool:
+        if self.filesystem is None:
+            return os.path.exists(posixpath.join(self.root, name))
+        from pyarrow import fs
+
+        return bool(self.filesystem.get_file_info(posixpath.join(self.root, name)).type != fs.FileType.NotFound)
+
+    def list(self, name: str = "") -> list[str]:
+        """Names of the files and folders directly in folder `name`, sorted, without half-written ones; [] if absent."""
+        path = posixpath.join(self.root, name) if name else self.root
+        if self.filesystem is None:
+            try:
+                return sorted(entry for entry in os.listdir(path) if not entry.startswith("."))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        from pyarrow import fs
+
+        found = self.filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name for info in found if not info.base_name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder with all in it; a name that is not there is no error."""
+        path = posixpath.join(self.root, name)
+        if self.filesystem is None:
+            import shutil
+
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        else:
+            from pyarrow import fs
+
+            kind = self.filesystem.get_file_info(path).type
+            if kind == fs.FileType.Directory:
+                self.filesystem.delete_dir(path)
+            elif kind == fs.FileType.File:
+                self.filesystem.delete_file(path)
