@@ -1,0 +1,59 @@
+"""Multinomial logistic regression on a shared space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ray_al.core.labeled_set import LabeledSet
+from ray_al.core.linear import LinearHead, LinearService
+from ray_al.core.pool import Pool
+from ray_al.core.query import PseudoLabels
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear head and the service that applies it. Its embedding is its input space."""
+
+    linear: LinearHead
+    service: LinearService
+    pool: Pool
+
+    def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
+        if head == "probs":
+            return self.service.linear_probs(self.linear, ids, split)
+        if head == "embedding":
+            return np.asarray(self.pool.inputs(self.linear.space, ids, split), np.float32)
+        raise ValueError(f"logreg has no head {head!r}; it has: embedding, probs")
+
+
+@dataclass(frozen=True)
+class LogReg:
+    """Softmax regression with penalty l2/2 * |W|^2 on the summed log-loss, converged; the bias is free.
+
+    The same objective as scikit-learn's LogisticRegression(C=1/l2). It has one solution, so the stream it is handed
+    goes unused. `space` None is the dataset's default space.
+    """
+
+    space: str | None = None
+    l2: float = 1.0
+    service: LinearService | None = None  # set by whoever builds the trajectory
+
+    heads: ClassVar[frozenset[str]] = frozenset({"probs", "embedding"})
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.l2 < 1e12:
+            raise ValueError(f"logreg needs 0 < l2 < 1e12, not {self.l2}")
+
+    def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> LinearModel:
+        if len(labeled.image_labels):
+            raise ValueError("logreg learns from pool items only; it cannot use labeled synthetic images")
+        if self.service is None:
+            raise ValueError("logreg needs a service that fits linear heads")
+        ids = np.concatenate([labeled.ids, assume.ids])
+        labels = np.concatenate([labeled.labels, assume.labels])
+        head = self.service.fit_linear(self.space or pool.spaces[0], ids, labels, pool.classes, self.l2)
+        return LinearModel(head, self.service, pool)

@@ -1,0 +1,175 @@
+"""THE table of strategies and learners: what each is made of and what it needs.
+
+Adding one is one file and one row here; users add theirs by a Python path ("my_pkg.mine:MyStrategy") or an entry point
+in the group "ray_al.strategies" or "ray_al.learners", without a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from ray_al.learners.cnn import Cnn
+from ray_al.learners.logreg import LogReg
+from ray_al.learners.svc import Svc
+from ray_al.strategies.badge import Badge
+from ray_al.strategies.full import Full
+from ray_al.strategies.kcenter_greedy import KCenterGreedy
+from ray_al.strategies.kmeans_partition import KMeansPartition
+from ray_al.strategies.random import Random
+from ray_al.strategies.top_score import TopScore
+from ray_al.strategies.typiclust import TypiClust
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row: how to make a strategy or learner, and what the checks before a run must know of it."""
+
+    make: Callable[..., Any]
+    summary: str
+    needs: frozenset[str] = frozenset()  # heads a strategy reads from the model
+    cold_start: bool = False  # a strategy that can choose the first batch, before any label
+    whole_pool: bool = False  # asks for everything in one round, whatever the protocol
+    heads: frozenset[str] = frozenset()  # heads a learner's models offer
+    served: bool = False  # fitted and applied by services: the trial's process stays light
+    version: int = 1  # part of every trajectory's identity: raise it when results change
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
+
+
+PROBS = frozenset({"probs"})
+GRADIENT = frozenset({"probs", "embedding"})
+
+STRATEGIES: Mapping[str, Method] = {
+    "random": Method(Random, "uniform sampling", cold_start=True),
+    "entropy": Method(TopScore, "highest predictive entropy", PROBS, fixed={"score": "entropy"}),
+    "margin": Method(TopScore, "smallest gap of the two top classes", PROBS, fixed={"score": "margin"}),
+    "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
+    "kcenter_greedy": Method(KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True),
+    "kmeans_partition": Method(KMeansPartition, "equal random draws per k-means cluster", cold_start=True),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True),
+    "full": Method(Full, "all labels: the upper bound", cold_start=True, whole_pool=True),
+}
+
+LEARNERS: Mapping[str, Method] = {
+    "logreg": Method(LogReg, "multinomial logistic regression", heads=LogReg.heads, served=True),
+    "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads),
+    "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads),
+}
+
+KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "learner": LEARNERS}
+INJECTED = frozenset({"service"})  # set by the runner, never by a sweep file
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not in a table, with the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    # "coreset" names a family; people who type it mean its greedy form.
+    guess = {"coreset": "kcenter_greedy", "core_set": "kcenter_greedy"}.get(name.lower()) or (near[0] if near else None)
+    hint = f"; did you mean {guess!r}?" if guess in names else ";"
+    return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
+
+
+def find(kind: str, name: str) -> Method:
+    """Look up a strategy or learner by table name, Python path "module:Class" or entry point.
+
+    Raises:
+        ValueError: there is none, or its module cannot be imported.
+    """
+    table = KINDS[kind]
+    if name in table:
+        return table[name]
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return _user_method(kind, name, getattr(importlib.import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot load {kind} {name!r}: {error}") from error
+    group = {"strategy": "ray_al.strategies", "learner": "ray_al.learners"}[kind]
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+    if name in entries:
+        return _user_method(kind, name, entries[name].load())
+    raise ValueError(unknown(kind, name, [*table, *entries]))
+
+
+def _user_method(kind: str, name: str, make: Any) -> Method:
+    """A user's class states what it needs in class attributes, named as the columns of the table."""
+    verb = {"strategy": "select", "learner": "fit"}[kind]
+    if not callable(make) or not callable(getattr(make, verb, None)):
+        raise ValueError(f"{kind} {name!r} is not a class with a method {verb!r}")
+    return Method(
+        make,
+        (inspect.getdoc(make) or name).splitlines()[0],
+        needs=frozenset(getattr(make, "needs", ())),
+        cold_start=bool(getattr(make, "cold_start", False)),
+        heads=frozenset(getattr(make, "heads", {"probs"})),
+        version=int(getattr(make, "version", 1)),
+    )
+
+
+def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[Method, dict[str, Any], list[str]]:
+    """Check arguments for a method: (row, all arguments with defaults filled in, faults)."""
+    try:
+        method = find(kind, name)
+    except ValueError as error:
+        return Method(object, ""), {}, [str(error)]
+    parameters = {
+        key: parameter
+        for key, parameter in inspect.signature(method.make).parameters.items()
+        if key not in method.fixed and key not in INJECTED
+    }
+    faults = [
+        unknown(f"option of {kind} {name}", key, parameters) if parameters else f"{kind} {name} takes no option {key!r}"
+        for key in given
+        if key not in parameters
+    ]
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in given:
+            faults.append(f"{kind} {name} needs the option {key!r}")
+    hints = _hints(method.make)
+    for key, value in given.items():
+        if key in parameters and (fault := _type_fault(value, hints.get(key, Any))):
+            faults.append(f"option {key!r} of {kind} {name}: {fault}, got {value!r}")
+    values = {k: given.get(k, p.default) for k, p in parameters.items()}
+    if not faults:
+        try:
+            method.make(**method.fixed, **values)
+        except (ValueError, TypeError) as error:
+            faults.append(str(error))
+    return method, values, faults
+
+
+def build(kind: str, name: str, values: Mapping[str, Any], **injected: Any) -> Any:
+    """Make the object; `injected` reaches only those that take it."""
+    method = find(kind, name)
+    made = method.make(**method.fixed, **values)
+    if dataclasses.is_dataclass(made):
+        takes = {f.name for f in dataclasses.fields(made)}
+        made = dataclasses.replace(made, **{k: v for k, v in injected.items() if k in takes})  # type: ignore[type-var]
+    return made
+
+
+def _hints(make: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(make.__init__ if inspect.isclass(make) and not dataclasses.is_dataclass(make) else make)
+    except (NameError, TypeError):
+        return {}  # a user's annotations that cannot be evaluated here are not checked
+
+
+def _type_fault(value: Any, hint: Any) -> str | None:
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        return error.errors()[0]["msg"].lower()
+    except PydanticUserError:
+        return None  # a type pydantic has no check for
+    return None
