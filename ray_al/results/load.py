@@ -1,0 +1,30 @@
+"""Results as a pandas DataFrame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_al.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """Load a sweep's folder (local path or URI): one row per trajectory and round, in a fixed order.
+
+    Works while the sweep runs, too: unfinished trajectories have fewer rounds, failed ones end in a row whose `status`
+    is "failed" and whose metrics are NaN. See docs/results.md for the columns.
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+    """
+    from ray_al.results.dataset import read_sweep
+
+    sweep = Storage.open(path)
+    if not sweep.list():
+        raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
+    frame = read_sweep(sweep).to_pandas()
+    keys = ["dataset", "learner", "protocol", "strategy", "seed", "trajectory_id", "round"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
