@@ -1,0 +1,121 @@
+"""TensorBoard scalars of one trajectory, with the annotations paid as the step.
+
+The events are encoded here, in some forty lines of a format that has not changed since 2016: importing tensorboardX
+imports torch (over 1 s and 700 MB), which a trial must not do.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from ray_al.core.round import RoundRecord
+
+SCALARS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "macro_f1": "macro_f1",
+    "nll": "nll",
+    "ece": "ece",
+    "seconds/fit": "seconds_fit",
+    "seconds/select": "seconds_select",
+    "seconds/eval": "seconds_eval",
+}
+
+
+class EventWriter:
+    """Writes the rounds of one trajectory to the one event file of `folder`.
+
+    Opening writes `records` (those already on the ledger) to a new file and deletes older ones, so a trajectory that
+    was resumed shows each round once, also in a TensorBoard that is running. A point can be seen as soon as `add`
+    returns; it is on disk when the operating system puts it there.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, records: Sequence[RoundRecord] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        old = list(folder.glob("events.out.tfevents.*"))
+        # TensorBoard goes from file to file in the order of their names: the new one has to sort last.
+        self._file = open(folder / f"events.out.tfevents.{time.time_ns():020d}.ray-al", "wb")  # noqa: SIM115
+        started = _message(7, _varint(1, 1))  # SessionLog.START: points read from an older file are void
+        self._file.write(_framed(_event(_bytes(3, b"brain.Event:2"))) + _framed(_event(started)))
+        self._file.write(b"".join(_framed(_scalars(record)) for record in records))
+        self._file.flush()
+        for path in old:
+            path.unlink(missing_ok=True)
+
+    def add(self, record: RoundRecord) -> None:
+        """Append one round."""
+        self._file.write(_framed(_scalars(record)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._file.close()
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _scalars(record: RoundRecord) -> bytes:
+    """One event with a value for each of SCALARS."""
+    values = ((tag, float(getattr(record, field))) for tag, field in SCALARS.items())
+    summary = b"".join(_message(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", x)) for tag, x in values)
+    return _event(_varint(2, record.labels) + _message(5, summary))
+
+
+def _event(body: bytes) -> bytes:
+    """tensorflow.Event: 1 wall_time (double), 2 step, 3 file_version, 5 summary, 7 session_log."""
+    return b"\x09" + struct.pack("<d", time.time()) + body
+
+
+def _varint(field: int, value: int) -> bytes:
+    return bytes([field << 3]) + bytes(_base128(value))
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return bytes([field << 3 | 2]) + bytes(_base128(len(value))) + value
+
+
+_message = _bytes  # a nested message is written as the bytes of its encoding
+
+
+def _base128(value: int) -> Iterator[int]:
+    """Protocol-buffer varint: seven bits a byte, lowest first, the top bit says that more follow."""
+    while value > 0x7F:
+        yield value & 0x7F | 0x80
+        value >>= 7
+    yield value
+
+
+def _framed(data: bytes) -> bytes:
+    """TFRecord: length, its checksum, the data, its checksum."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", _masked_crc(length)) + data + struct.pack("<I", _masked_crc(data))
+
+
+@cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # Castagnoli polynomial, bits reversed
+        table.append(byte)
+    return tuple(table)
+
+
+def _masked_crc(data: bytes) -> int:
+    """CRC-32C, rotated and shifted as TFRecord wants it, so that a checksum of checksums stays sound."""
+    crc, table = 0xFFFFFFFF, _crc_table()
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
