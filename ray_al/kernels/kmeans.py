@@ -1,0 +1,111 @@
+"""k-means: k-means++ seeding, then Lloyd's iterations by matrix products over row blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ray_al.kernels import blocks
+from ray_al.kernels.geometry import Euclidean
+from ray_al.kernels.kmeanspp import sample
+
+
+def kmeans(
+    x: np.ndarray, clusters: int, seed: int, max_iter: int = 50, tol: float = 1e-4
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """k-means (Lloyd 1982; seeding of Arthur & Vassilvitskii 2007), Euclidean.
+
+    Ends when no row changes its cluster, when the squared moves of all centers sum to no more than `tol` times the
+    mean variance of a column (as scikit-learn does), or after `max_iter` rounds. A cluster that loses all its rows
+    takes the row that is farthest from its own center, so every cluster is used while there are distinct rows left.
+
+    Returns:
+        assignment (N,) int32, centers (clusters, d) float32, and inertia: the sum of squared distances to them.
+
+    Raises:
+        ValueError: x is not finite, or there are not between 1 and N clusters.
+    """
+    space = Euclidean(x)
+    if not 1 <= clusters <= space.count:
+        raise ValueError(f"clusters is {clusters}, but it must lie in 1..{space.count}")
+    rng = np.random.default_rng(seed)
+    everything = np.arange(space.count)
+    ids, _ = sample(space, np.ones(space.count, bool), clusters, everything, rng)
+    centers = blocks.double_rows(x, ids, space.shift)  # (K, d) float64, moved by the shift
+    enough = tol * float(_column_variance(space))
+    assignment = np.full(space.count, -1, np.int32)
+    for _ in range(max_iter):
+        previous = assignment
+        assignment, squares = _assign(space, centers)
+        _fill_empty(assignment, squares, clusters)
+        if np.array_equal(previous, assignment):
+            break
+        moved = _means(space, assignment, clusters)
+        shift = float((moved - centers).square().sum())
+        centers = moved
+        if shift <= enough:
+            break
+    assignment, squares = _assign(space, centers)
+    centers += torch.from_numpy(space.shift.astype(np.float64))
+    return assignment, centers.float().numpy(), float(squares.sum())
+
+
+def _column_variance(space: Euclidean) -> np.floating:
+    """Mean over columns of the variance over rows."""
+    sums = sum(blocks.map_blocks(lambda a, b: _moved(space, a, b).double().sum(0), space.count, space.rows))
+    mean = sums / space.count  # type: ignore[operator]
+    total = space.norms.sum(dtype=np.float64) / space.count - float(mean.square().sum())
+    return np.float64(max(total, 0.0) / space.x.shape[1])
+
+
+def _moved(space: Euclidean, start: int, stop: int) -> torch.Tensor:
+    return blocks.float_rows(space.x, start, stop, space.shift)
+
+
+def _assign(space: Euclidean, centers: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) int32 nearest center of every row, and (N,) float64 squared distance to it."""
+    rough = centers.float()
+    norms = rough.square().sum(1)
+    rows = blocks.block_rows(centers.shape[1] + len(centers))
+
+    def work(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        block = _moved(space, start, stop)
+        nearest = torch.addmm(norms, block, rough.T, alpha=-2).argmin(1)
+        # From the difference, not the product: duplicates of a center are at 0.
+        squares = (block - rough[nearest]).square_().sum(1)
+        return nearest.int().numpy(), squares.double().numpy()
+
+    parts = blocks.map_blocks(work, space.count, rows)
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _fill_empty(assignment: np.ndarray, squares: np.ndarray, clusters: int) -> None:
+    """Give each empty cluster the row farthest from its center, in place; rows alone in their cluster stay."""
+    sizes = np.bincount(assignment, minlength=clusters)
+    empty = np.flatnonzero(sizes == 0)
+    if not len(empty):
+        return
+    farthest = iter(np.argsort(-squares, kind="stable"))
+    for cluster in empty:
+        row = next(row for row in farthest if sizes[assignment[row]] > 1)
+        sizes[assignment[row]] -= 1
+        assignment[row] = cluster
+        sizes[cluster] = 1
+
+
+def _means(space: Euclidean, assignment: np.ndarray, clusters: int) -> torch.Tensor:
+    """(K, d) float64 mean of every cluster's rows; clusters are never empty here."""
+    order = np.argsort(assignment, kind="stable")
+    ends = np.cumsum(np.bincount(assignment, minlength=clusters))
+    shift = space.shift.astype(np.float64)
+    out = np.empty((clusters, space.x.shape[1]))
+
+    def work(cluster: int) -> None:
+        members = order[ends[cluster - 1] if cluster else 0 : ends[cluster]]
+        total = np.zeros(space.x.shape[1])
+        for start in range(0, len(members), space.rows):
+            total += space.x[members[start : start + space.rows]].sum(0, dtype=np.float64)
+        out[cluster] = total / len(members) - shift
+
+    blocks.run(work, range(clusters))
+    return torch.from_numpy(out)

@@ -1,0 +1,88 @@
+"""Typicality: how densely an item's own group lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ray_al.kernels import blocks
+
+_ROWS, _COLUMNS = 1024, 4096
+_CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
+
+
+def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> list[np.ndarray]:
+    """Inverse mean Euclidean distance to the nearest min(neighbors, n - 1) others of the same group.
+
+    TypiClust (Hacohen et al. 2022, https://arxiv.org/abs/2202.02794).
+
+    Args:
+        x: (N, d) float32, float16 or uint8.
+        groups: id arrays; ids may repeat between groups.
+        neighbors: at least 1.
+
+    Returns:
+        (n,) float32 for each group of n ids, in the order given. An item whose nearest neighbors are all duplicates of
+        it is infinitely typical: it gets the largest float32. The one item of a group of 1 gets 0.
+
+    Raises:
+        ValueError: x is not finite in a group, an id does not exist, or neighbors < 1.
+    """
+    blocks.check_matrix(x)
+    if neighbors < 1:
+        raise ValueError(f"neighbors is {neighbors}, but it must be at least 1")
+    groups = [blocks.check_ids(group, len(x), "groups") for group in groups]
+    tasks = [(group, start) for group in groups for start in range(0, len(group), _ROWS)]
+    parts = iter(blocks.run(lambda task: _typicality(x, task[0], task[1], neighbors), tasks))
+    out = []
+    for group in groups:
+        pieces = [next(parts) for _ in range(0, len(group), _ROWS)]
+        out.append(np.concatenate(pieces) if pieces else np.empty(0, np.float32))
+    return out
+
+
+def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) -> np.ndarray:
+    """Of rows start..start + _ROWS of one group."""
+    stop = min(start + _ROWS, len(group))
+    count = min(neighbors, len(group) - 1)
+    if count == 0:
+        return np.zeros(stop - start, np.float32)
+    # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
+    shift = x[group[np.linspace(0, len(group) - 1, min(len(group), 256)).astype(np.int64)]].mean(0, dtype=np.float64)
+    squares, norms = _nearest(x, group, np.arange(start, stop), count, shift, torch.float32)
+    if not np.isfinite(squares).all():
+        blocks.check_finite(torch.from_numpy(x[group].astype(np.float32)), "x of a group")
+        raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
+    close = np.flatnonzero(squares[:, 0] < _CLOSE * norms)
+    if len(close):
+        squares[close], _ = _nearest(x, group, start + close, count, shift, torch.float64)
+    mean = np.sqrt(squares).mean(1)  # (n,)
+    with np.errstate(divide="ignore"):
+        return np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32)
+
+
+def _nearest(
+    x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray, dtype: torch.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, count) float64 smallest squared distances to others of the group, ascending, and (n,) squared norms."""
+    own = blocks.double_rows(x, group[rows], shift).to(dtype)
+    norms = own.square().sum(1)
+    nearest = torch.empty((len(rows), 0), dtype=dtype)
+    index = torch.empty((len(rows), 0), dtype=torch.int64)
+    for start in range(0, len(group), _COLUMNS):
+        others = blocks.double_rows(x, group[start : start + _COLUMNS], shift).to(dtype)
+        table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2).add_(norms[:, None])
+        here = np.flatnonzero((rows >= start) & (rows < start + len(others)))
+        table[here, rows[here] - start] = torch.inf  # not itself
+        columns = torch.arange(start, start + len(others)).expand(len(rows), -1)
+        table, columns = torch.cat([nearest, table], 1), torch.cat([index, columns], 1)
+        nearest, chosen = table.topk(min(count, table.shape[1]), 1, largest=False)
+        index = columns.gather(1, chosen)
+    if dtype == torch.float64:
+        # Products are noise for the very closest, and duplicates must be at 0.
+        for row, column in np.argwhere((nearest < 1e-9 * norms[:, None]).numpy()):
+            pair = x[group[[rows[row], int(index[row, column])]]].astype(np.float64)
+            nearest[row, column] = float(np.square(pair[0] - pair[1]).sum())
+    return nearest.clamp_(min=0).double().numpy(), norms.double().numpy()
