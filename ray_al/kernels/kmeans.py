@@ -32,7 +32,7 @@ def kmeans(
     everything = np.arange(space.count)
     ids, _ = sample(space, np.ones(space.count, bool), clusters, everything, rng)
     centers = blocks.double_rows(x, ids, space.shift)  # (K, d) float64, moved by the shift
-    enough = tol * float(_column_variance(space))
+    enough = tol * _column_variance(space)
     assignment = np.full(space.count, -1, np.int32)
     for _ in range(max_iter):
         previous = assignment
@@ -50,12 +50,12 @@ def kmeans(
     return assignment, centers.float().numpy(), float(squares.sum())
 
 
-def _column_variance(space: Euclidean) -> np.floating:
+def _column_variance(space: Euclidean) -> float:
     """Mean over columns of the variance over rows."""
-    sums = sum(blocks.map_blocks(lambda a, b: _moved(space, a, b).double().sum(0), space.count, space.rows))
-    mean = sums / space.count  # type: ignore[operator]
+    sums = blocks.map_blocks(lambda a, b: _moved(space, a, b).sum(0, dtype=torch.float64), space.count, space.rows)
+    mean = torch.stack(sums).sum(0) / space.count
     total = space.norms.sum(dtype=np.float64) / space.count - float(mean.square().sum())
-    return np.float64(max(total, 0.0) / space.x.shape[1])
+    return max(float(total), 0.0) / space.x.shape[1]
 
 
 def _moved(space: Euclidean, start: int, stop: int) -> torch.Tensor:

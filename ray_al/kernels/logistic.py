@@ -1,0 +1,124 @@
+"""Multinomial logistic regression for many heads at once, converged in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ray_al.kernels import blocks
+from ray_al.kernels.lbfgs import minimize
+
+ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
+_MAX_ITER = 1000
+
+
+class LinearHead(NamedTuple):
+    """logits = x @ weights.T + bias."""
+
+    weights: np.ndarray  # (C, d) float32
+    bias: np.ndarray  # (C,) float32
+
+
+class _Features(NamedTuple):
+    """Coordinates in which the problem's curvature is at most 1 in every direction.
+
+    Boehning (1992): the Hessian of the likelihood is at most X'X/2 in every class. With M = X'X/2 + l2 I and
+    U'U = W M W', the logits are Z = U F' and l2 |W|^2 = |U|^2 - |Z|^2 / 2: the penalty costs no product of its own.
+    """
+
+    rows: torch.Tensor  # (n, r) F
+    back: torch.Tensor  # (r, d): W = U back
+
+
+def fit_logistic(
+    problems: Sequence[tuple[np.ndarray, np.ndarray]], classes: int, l2: float = 1.0, tol: float = 1e-6
+) -> list[LinearHead]:
+    """Minimize sum_i nll_i + l2/2 |W|^2 (bias not penalized) for every problem (x (n, d), y (n,) in 0..classes-1).
+
+    The same objective as scikit-learn's LogisticRegression(C=1/l2). A class that y lacks has no minimum (its bias goes
+    to minus infinity); it gets zero weights and the bias `ABSENT_BIAS`, hence probability 0. Each answer depends on its
+    problem alone, bit by bit: not on the other problems of the call, nor on the number of threads.
+
+    Args:
+        l2: above 0.
+        tol: ends when the gradient, in preconditioned coordinates, is at most `tol` times that at zero.
+
+    Raises:
+        ValueError: x is not finite, shapes do not fit, a label is outside 0..classes-1, l2 or tol is not positive.
+        FloatingPointError: no convergence.
+    """
+    if not l2 > 0 or not tol > 0:
+        raise ValueError(f"l2 and tol must be positive, got {l2} and {tol}")
+    for x, y in problems:
+        blocks.check_matrix(x)
+        if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+            raise ValueError(f"y {y.shape} of {y.dtype} does not fit x {x.shape}: one integer label a row")
+        if y.min() < 0 or y.max() >= classes:
+            raise ValueError(f"label {y.min() if y.min() < 0 else y.max()} is outside 0..{classes - 1}")
+    return blocks.run(lambda problem: _fit(problem[0], problem[1], classes, l2, tol), problems)
+
+
+def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> LinearHead:
+    present, label = np.unique(y, return_inverse=True)
+    weights = np.zeros((classes, x.shape[1]), np.float32)
+    bias = np.full(classes, ABSENT_BIAS, np.float32)
+    rows = torch.from_numpy(x.astype(np.float64))
+    blocks.check_finite(rows, "x")
+    if len(present) == 1:
+        bias[present] = 0
+        return LinearHead(weights, bias)
+    mean = rows.mean(0)
+    # Centered columns take the bias out of the penalty's way: it is a coordinate of its own.
+    features = _features(rows.sub_(mean), l2)
+    solution = _solve(features.rows, torch.from_numpy(label), len(present), tol)  # (C', r + 1)
+    w = solution[:, :-1] @ features.back
+    weights[present] = w.numpy()
+    bias[present] = (solution[:, -1] / (len(x) / 2) ** 0.5 - (w * mean).sum(1)).numpy()
+    return LinearHead(weights, bias)
+
+
+def _features(x: torch.Tensor, l2: float) -> _Features:
+    n, d = x.shape
+    if 3 * n < 2 * d:
+        # Few rows: W lies in their span. K = XX' = E diag(s) E', F = E sqrt(s / m) with m = s/2 + l2.
+        values, vectors = torch.linalg.eigh(x @ x.T)
+        keep = values > 1e-14 * n * values[-1].clamp(min=torch.finfo(x.dtype).tiny)
+        values, vectors = values[keep], vectors[:, keep]
+        m = values / 2 + l2
+        return _Features(vectors * (values / m).sqrt(), (vectors / (values * m).sqrt()).T @ x)
+    # M = L L', U = W L, F = X L^-T.
+    m = (x.T @ x).div_(2)
+    m.diagonal().add_(l2)
+    lower = torch.linalg.cholesky(m)
+    inverse = torch.linalg.solve_triangular(lower, torch.eye(d, dtype=x.dtype), upper=False)
+    return _Features(x @ inverse.T, inverse)
+
+
+def _solve(rows: torch.Tensor, label: torch.Tensor, classes: int, tol: float) -> torch.Tensor:
+    """(C, r + 1) minimizing coordinates; the last one is the bias times sqrt(n / 2), whose curvature is 1, too."""
+    n = len(rows)
+    unit = (n / 2) ** -0.5
+    item = torch.arange(n)
+    target = torch.zeros((classes, n), dtype=rows.dtype)
+    target[label, item] = 1
+
+    def value_and_gradient(u: torch.Tensor) -> tuple[float, torch.Tensor]:
+        z = torch.mm(u[:, :-1], rows.T)  # (C, n), without bias
+        logits = torch.addcmul(z, u[:, -1:], torch.full((), unit, dtype=z.dtype))
+        top = logits.amax(0)
+        probs = (logits - top).exp_()
+        total = probs.sum(0)
+        probs /= total
+        nll = (total.log_() + top).sum() - (logits * target).sum()
+        penalty = u[:, :-1].square().sum() - z.square().sum() / 2
+        residual = probs.sub_(target)
+        gradient = torch.empty_like(u)
+        gradient[:, -1] = residual.sum(1) * unit
+        gradient[:, :-1] = torch.addmm(u[:, :-1], residual.sub_(z, alpha=0.5), rows)
+        return float(nll + penalty / 2), gradient
+
+    start = torch.zeros((classes, rows.shape[1] + 1), dtype=rows.dtype)
+    return minimize(value_and_gradient, start, tol, _MAX_ITER)
