@@ -90,8 +90,12 @@ def check_references(settings: dict[str, Any]) -> list[str]:
     return faults
 
 
+def file_of(reference: str) -> str:
+    return _split(reference)[0]
+
+
 def is_file(reference: str) -> bool:
-    return _split(reference)[0].endswith(SUFFIXES)
+    return file_of(reference).endswith(SUFFIXES)
 
 
 def _split(reference: str) -> tuple[str, str | None]:

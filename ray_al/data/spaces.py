@@ -1,0 +1,234 @@
+"""Spaces: the representations in which a pool is read. What each is, whether it fits a dataset, and its identity."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_al.data.datasets import Dataset, fingerprint
+from ray_al.data.faults import Check, DataError, choices, flag, shown, text, whole
+from ray_al.data.files import file_of, is_file, read_reference
+from ray_al.data.pca import MAX_WIDTH
+from ray_al.data.validate import check_features
+
+BUILT_IN = ("images", "pixels", "features", "pca<d>")
+_PCA = re.compile(r"pca([1-9]\d{0,4})")
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
+# Methods of sweep-defined spaces: checks of their options, and which of these must be given.
+METHODS: dict[str, tuple[dict[str, Check], tuple[str, ...]]] = {
+    "pca": ({"of": text, "dims": whole(1, MAX_WIDTH), "whiten": flag}, ("dims",)),
+    "file": ({"pool": text, "test": text}, ("pool", "test")),
+}
+
+
+@dataclass(frozen=True)
+class SpaceSpec:
+    """A space as a sweep names it. `method` is images, pixels, features, pca or file."""
+
+    name: str
+    method: str
+    of: str | None = None  # the space that pca is taken of; None means the dataset's default space
+    dims: int | None = None
+    whiten: bool = False
+    pool: str | None = None  # files of method "file"
+    test: str | None = None
+
+    def key(self, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None = None) -> dict[str, Any]:
+        """What the space is, as plain JSON: enters trajectory and artifact ids. Names and file paths do not.
+
+        `spaces` are the sweep's own spaces, of which this one may be made.
+
+        Raises:
+            DataError: the space does not fit the dataset, or is made of one that does not exist.
+        """
+        faults = space_faults(self, dataset, spaces)
+        if faults:
+            raise DataError(faults)
+        key: dict[str, Any] = {"space": self.method, "dataset": dataset.fingerprint}
+        if self.method in ("images", "pixels"):
+            key |= {"pixel_max": dataset.pixel_max}
+        elif self.method == "pca":
+            parent = _parent(self, dataset, spaces)
+            key |= {"of": parent.key(dataset, spaces), "dims": self.dims, "whiten": self.whiten, "version": 1}
+        elif self.method == "file":
+            key |= {"content": _file_space(self)[1]}
+        return key
+
+
+def parse_space(name: str, definition: Mapping[str, Any] | None = None, where: str = "space") -> SpaceSpec:
+    """A built-in space (no definition), or one that a sweep defines; `where` names its place in messages.
+
+    Raises:
+        DataError: with every fault of the definition.
+    """
+    built_in = _built_in(name)
+    if definition is None:
+        if built_in is None:
+            raise DataError([f"{where}: unknown space {name!r}{choices(name, BUILT_IN)}"])
+        return built_in
+    if built_in is not None:
+        raise DataError([f"{where}: {name!r} is built in; give the space another name"])
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DataError([f"{where}: a space is named by letters, digits, '_', '-' and '.', not {shown(name)}"])
+    if not isinstance(definition, Mapping) or definition.get("name") not in METHODS:
+        given = definition.get("name") if isinstance(definition, Mapping) else definition
+        raise DataError([f"{where}: {shown(given)} is not a way to make a space{choices(given, METHODS)}"])
+    method = definition["name"]
+    checks, required = METHODS[method]
+    faults = [f"{where}: {key} is missing for a {method} space" for key in required if key not in definition]
+    for key, value in definition.items():
+        if key != "name" and key not in checks:
+            faults.append(f"{where}: unknown option {key!r} for a {method} space{choices(key, checks)}")
+        elif key != "name" and (fault := checks[key](value)):
+            faults.append(f"{where}: {key} is {shown(value)}; it {fault}")
+        elif method == "file" and key in checks and not is_file(value):
+            faults.append(f"{where}: {key} is {shown(value)}; it must be a .npy, .npz or .parquet file (or file:key)")
+    if faults:
+        raise DataError(faults)
+    return SpaceSpec(name, method, **{key: value for key, value in definition.items() if key != "name"})
+
+
+def parse_spaces(definitions: Mapping[str, Any], where: str = "spaces") -> dict[str, SpaceSpec]:
+    """All spaces that a sweep defines; also checks that what they are made of exists.
+
+    Raises:
+        DataError: with every fault of every definition.
+    """
+    spaces: dict[str, SpaceSpec] = {}
+    faults: list[str] = []
+    for name, definition in definitions.items():
+        try:
+            spaces[name] = parse_space(name, {} if definition is None else definition, f"{where}.{name}")
+        except DataError as error:
+            faults += error.faults
+    for name, spec in spaces.items():
+        if not (spec.of in definitions and spec.of not in spaces):  # else its own fault is listed already
+            faults += [f"{where}.{name}: {fault}" for fault in _chain_faults(spec, spaces)]
+    if faults:
+        raise DataError(faults)
+    return spaces
+
+
+def find_space(name: str, spaces: Mapping[str, SpaceSpec] | None = None, where: str = "space") -> SpaceSpec:
+    """The sweep's own space of this name, else the built-in one. Raises DataError for an unknown name."""
+    spec = (spaces or {}).get(name) or _built_in(name)
+    if spec is None:
+        raise DataError([f"{where}: unknown space {name!r}{choices(name, [*BUILT_IN, *(spaces or {})])}"])
+    return spec
+
+
+def default_space(dataset: Dataset) -> SpaceSpec:
+    """ "pixels" of images, "features" of features."""
+    name = "pixels" if dataset.kind == "images" else "features"
+    return SpaceSpec(name, name)
+
+
+def space_faults(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None = None) -> list[str]:
+    """Why the space cannot be made of this dataset; empty when it can. Reads the files of a file space."""
+    here = f"space {spec.name!r} of dataset {dataset.label!r}"
+    if spec.method in ("images", "pixels", "features"):
+        needs = "features" if spec.method == "features" else "images"
+        return [] if dataset.kind == needs else [f"{here}: needs {needs}, but the dataset has {dataset.kind}"]
+    try:
+        if spec.method == "file":
+            return [f"{here}: {fault}" for fault in _size_faults(spec, dataset)]
+        if faults := _chain_faults(spec, spaces):
+            return [f"{here}: {fault}" for fault in faults]
+        parent = _parent(spec, dataset, spaces)
+        if parent.method == "images":
+            return [f"{here}: PCA is of vectors; take it of 'pixels' instead of 'images'"]
+        if faults := space_faults(parent, dataset, spaces):
+            return faults
+        return [f"{here}: {fault}" for fault in _dims_faults(spec, parent, dataset)]
+    except DataError as error:
+        return [f"{here}: {fault}" for fault in error.faults]
+
+
+def space_width(spec: SpaceSpec, dataset: Dataset) -> int:
+    """D: values per item, all axes of an image together."""
+    if spec.method == "pca":
+        return int(spec.dims or 0)
+    rows = _file_space(spec)[0][0] if spec.method == "file" else dataset.arrays["pool"]
+    return int(np.prod(rows.shape[1:]))
+
+
+def file_arrays(spec: SpaceSpec) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) pool and (M, D) test rows of a file space, checked. Raises DataError."""
+    return _file_space(spec)[0]
+
+
+def _built_in(name: Any) -> SpaceSpec | None:
+    if name in ("images", "pixels", "features"):
+        return SpaceSpec(name, name)
+    match = _PCA.fullmatch(name) if isinstance(name, str) else None
+    return SpaceSpec(name, "pca", dims=int(match[1])) if match else None
+
+
+def _parent(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None) -> SpaceSpec:
+    return default_space(dataset) if spec.of is None else find_space(spec.of, spaces)
+
+
+def _chain_faults(spec: SpaceSpec, spaces: Mapping[str, SpaceSpec] | None) -> list[str]:
+    """An unknown space, or a circle, in what the space is made of."""
+    seen = [spec.name]
+    while spec.of is not None:
+        if spec.of in seen:
+            return [f"a space cannot be made of itself: {' of '.join([*seen, spec.of])}"]
+        try:
+            spec = find_space(spec.of, spaces, "of")
+        except DataError as error:
+            return list(error.faults)
+        seen.append(spec.name)
+    return []
+
+
+def _dims_faults(spec: SpaceSpec, parent: SpaceSpec, dataset: Dataset) -> list[str]:
+    width, rows = space_width(parent, dataset), len(dataset.arrays["pool"])
+    if width > MAX_WIDTH:
+        return [f"PCA of {width} dimensions is too large ({MAX_WIDTH} at most); use smaller images or other features"]
+    if (spec.dims or 0) > min(width, rows):
+        return [f"dims is {spec.dims}, but there are only {width} dimensions and {rows} pool rows"]
+    return []
+
+
+def _size_faults(spec: SpaceSpec, dataset: Dataset) -> list[str]:
+    arrays = dict(zip(("pool", "test"), file_arrays(spec), strict=True))
+    return [
+        f"{getattr(spec, split)} has {len(rows)} rows, but the dataset has {len(dataset.arrays[split])} {split} items"
+        for split, rows in arrays.items()
+        if len(rows) != len(dataset.arrays[split])
+    ]
+
+
+def _file_space(spec: SpaceSpec) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    references = (str(spec.pool), str(spec.test))
+    stamps = []
+    for reference in references:
+        path = Path(file_of(reference)).expanduser()
+        if not path.is_file():
+            raise DataError([f"{path} is missing"])
+        stamps.append((os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns))
+    return _read_files(references, tuple(stamps))
+
+
+@lru_cache(maxsize=4)  # every trajectory of a plan asks for the key; the files are read and hashed once
+def _read_files(references: tuple[str, str], stamps: tuple[Any, ...]) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    found, faults = [], []
+    for reference in references:
+        rows = read_reference(reference)
+        checked, wrong = check_features(rows.reshape(len(rows), -1) if rows.ndim > 2 else rows, reference)
+        faults += wrong
+        found.append(checked)
+    pool, test = found
+    if pool is not None and test is not None and pool.shape[1] != test.shape[1]:
+        faults.append(f"{references[0]} has {pool.shape[1]} dimensions and {references[1]} {test.shape[1]}")
+    if faults or pool is None or test is None:
+        raise DataError(faults)
+    return (pool, test), fingerprint({"pool": pool, "test": test})
