@@ -156,8 +156,7 @@ def class_scores(pairwise: np.ndarray, classes: int) -> np.ndarray:
     votes = (pairwise > 0) @ first + (pairwise <= 0) @ second  # (n, C)
     voted = votes.argmax(1)  # ties go to the lower class, as in libsvm
     scores = np.tanh(pairwise) @ (first - second) / classes
-    rows = np.arange(len(scores))
-    top = scores.argmax(1)
+    rows, top = np.arange(len(scores)), scores.argmax(1)
     scores[rows, top], scores[rows, voted] = scores[rows, voted], scores[rows, top]
     return scores
 

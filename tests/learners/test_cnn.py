@@ -97,6 +97,19 @@ def test_takes_images_of_any_size_and_leaves_them_unchanged(shape):
     assert (images == before).all()
 
 
+def test_its_optimizer_is_torchs_adamw():
+    start = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32))
+    ours, reference = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    optimizer, torchs = networks.AdamW([ours], 0.1), torch.optim.AdamW([reference], lr=0.01, weight_decay=0.1)
+    for _ in range(5):
+        for parameter in (ours, reference):
+            parameter.grad = None
+            (parameter**3).sum().backward()
+        optimizer.step(0.01)
+        torchs.step()
+    torch.testing.assert_close(ours, reference)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_fits_a_handful_of_labels(count):
     toy = toy_pool()
