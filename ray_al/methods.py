@@ -37,11 +37,20 @@ class Method:
     cold_start: bool = False  # a strategy that can choose the first batch, before any label
     whole_pool: bool = False  # asks for everything in one round, whatever the protocol
     heads: frozenset[str] = frozenset()  # heads a learner's models offer
+    reads: tuple[str, ...] = ()  # spaces it reads besides the one named by its option `space`
+    neighbors: bool = False  # a strategy that reads the neighbor index
     served: bool = False  # fitted and applied by services: the trial's process stays light
     version: int = 1  # part of every trajectory's identity: raise it when results change
     fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
 
+    @property
+    def options(self) -> list[str]:
+        """Names of the arguments that a sweep file may give."""
+        names = inspect.signature(self.make).parameters
+        return [name for name in names if name not in self.fixed and name not in INJECTED]
 
+
+INJECTED = frozenset({"service"})  # set by the runner, never by a sweep file
 PROBS = frozenset({"probs"})
 GRADIENT = frozenset({"probs", "embedding"})
 
@@ -64,7 +73,6 @@ LEARNERS: Mapping[str, Method] = {
 }
 
 KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "learner": LEARNERS}
-INJECTED = frozenset({"service"})  # set by the runner, never by a sweep file
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -110,6 +118,8 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         needs=frozenset(getattr(make, "needs", ())),
         cold_start=bool(getattr(make, "cold_start", False)),
         heads=frozenset(getattr(make, "heads", {"probs"})),
+        reads=tuple(getattr(make, "reads", ())),
+        neighbors=bool(getattr(make, "neighbors", False)),
         version=int(getattr(make, "version", 1)),
     )
 
@@ -120,11 +130,8 @@ def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[Method, dic
         method = find(kind, name)
     except ValueError as error:
         return Method(object, ""), {}, [str(error)]
-    parameters = {
-        key: parameter
-        for key, parameter in inspect.signature(method.make).parameters.items()
-        if key not in method.fixed and key not in INJECTED
-    }
+    signature = inspect.signature(method.make).parameters
+    parameters = {key: signature[key] for key in method.options}
     faults = [
         unknown(f"option of {kind} {name}", key, parameters) if parameters else f"{kind} {name} takes no option {key!r}"
         for key in given

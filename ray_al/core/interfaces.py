@@ -68,8 +68,11 @@ class PoolScores(Protocol):
         """Greedy k-center picks in order, and the distance of each to its nearest center when it was picked."""
         ...
 
-    def badge(self, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """k-means++ picks in the gradient embedding of the last layer, and their squared distances when picked."""
+    def badge(self, k: int, exclude: np.ndarray, seed: int, first: str = "norm") -> tuple[np.ndarray, np.ndarray]:
+        """k-means++ picks in the gradient embedding of the last layer, and their squared distances when picked.
+
+        `first`: the first pick has the largest "norm", or is "uniform".
+        """
         ...
 
     def kmeans(self, clusters: int, seed: int, space: str | None = None) -> np.ndarray:

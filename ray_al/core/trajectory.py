@@ -35,6 +35,12 @@ class Protocol:
     def total_labels(self) -> int:
         return (self.initial or self.batch) + (self.rounds - 1) * self.batch
 
+    @property
+    def label(self) -> str:
+        """Initial labels + batches x batch size, as papers write it: "10+9x10"."""
+        batches = self.rounds - 1 if self.initial else self.rounds
+        return f"{self.initial}+{batches}x{self.batch}" + ("" if self.balanced or not self.initial else " unbalanced")
+
 
 @dataclass(frozen=True)
 class Trajectory:

@@ -94,4 +94,5 @@ def to_records(table: pa.Table) -> list[RoundRecord]:
 
 def _record(row: Mapping[str, Any]) -> RoundRecord:
     kinds = {key: np.float64 if key == "asked_scores" else np.int64 for key in _ARRAYS}
-    return RoundRecord(**{key: np.array(row[key], kinds[key]) if key in kinds else row[key] for key in _RECORD_FIELDS})
+    values: dict[str, Any] = {key: row[key] for key in _RECORD_FIELDS}
+    return RoundRecord(**values | {key: np.array(row[key], kind) for key, kind in kinds.items()})

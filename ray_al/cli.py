@@ -1,0 +1,188 @@
+"""The command line: ray-al plan|run|status|results|report|verify|list."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ray_al.sweep_file import ConfigError
+
+if TYPE_CHECKING:
+    from ray_al.grid import Sweep
+
+app = typer.Typer(
+    help="Grids of active-learning experiments on Ray.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+out = Console()
+err = Console(stderr=True)
+
+SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file, e.g. sweeps/quickstart.yaml.")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="A sweep's folder: <storage>/<name>, or its URI.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. axes.seed=50.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Apply the file's smoke block: a short trial run.")]
+
+
+@app.command()
+def plan(sweep: SweepPath, set: Sets = None, smoke: Smoke = False) -> None:
+    """Show the grid: what is done, what is open, which artifacts are missing. Starts and writes nothing."""
+    from ray_al.config import load_sweep
+    from ray_al.planning import plan_tables
+
+    for table in plan_tables(load_sweep(sweep, set or (), smoke)):
+        out.print(table)
+
+
+@app.command()
+def run(
+    sweep: SweepPath,
+    set: Sets = None,
+    smoke: Smoke = False,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster, e.g. auto.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, max=100_000, help="Processors to use locally.")] = None,
+    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local cluster.")] = True,
+) -> None:
+    """Run what is not done yet. The same command goes on after any interruption."""
+    from ray_al.config import load_sweep
+    from ray_al.planning import check_local, check_storage
+    from ray_al.storage import Storage
+
+    checked = load_sweep(sweep, set or (), smoke)
+    check_storage(checked)
+    if address is None:
+        check_local(checked, cpus)
+    folder = Storage.open(checked.storage).child(checked.name)
+    out.print(f"{len(checked.trajectories)} trajectories in {folder.root}", highlight=False, soft_wrap=True)
+    out.print(f"TensorBoard: tensorboard --logdir {folder.root}/tensorboard", highlight=False, soft_wrap=True)
+
+    from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
+
+    outcome = run_sweep(checked, out, address, cpus, dashboard)
+    report = _write_report(folder, checked.name)
+    _summary(outcome, checked, folder.root, report)
+
+
+def _summary(outcome: Any, sweep: Sweep, folder: str, report: str) -> None:
+    rate = ""
+    if outcome.seconds > 0:
+        rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
+    out.print(f"{outcome.done} of {outcome.total} trajectories done{rate}", highlight=False)
+    out.print(f"results: {folder}/results   report: {report}", highlight=False, soft_wrap=True)
+    if outcome.failed:
+        table = Table(title=f"{len(outcome.failed)} failed", title_justify="left")
+        table.add_column("trajectory")
+        table.add_column("reason", overflow="fold")
+        for trajectory, reason in list(outcome.failed.items())[:20]:
+            name = sweep.by_id[trajectory].name
+            table.add_row(f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}", reason)
+        out.print(table)
+        out.print("Their rounds so far are kept; the same command tries them again.")
+    if outcome.stopped:
+        out.print("Stopped. Every finished round is on record; the same command goes on from there.")
+        raise typer.Exit(130)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Count what is done, under way and failed in a sweep's folder."""
+    from ray_al.planning import status_tables
+
+    for table in status_tables(_folder(folder)):
+        out.print(table)
+
+
+@app.command()
+def results(folder: Folder) -> None:
+    """Print final accuracies and areas under the learning curves."""
+    from ray_al.results.load import load_results
+    from ray_al.results.table import results_table
+
+    _folder(folder)
+    out.print(results_table(load_results(folder)))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write report.html into a sweep's folder: learning curves, areas, labels to an accuracy."""
+    storage = _folder(folder)
+    out.print(_write_report(storage, storage.root.rsplit("/", 1)[-1]), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    sample: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many trajectories to run again.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Which ones: seed of the draw.")] = 0,
+) -> None:
+    """Run finished trajectories again, in this process, and compare ids and metrics with the record."""
+    from ray_al.verify import verify_sweep
+
+    _folder(folder)
+    differences = verify_sweep(folder, sample, seed, out)
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_methods() -> None:
+    """List strategies, learners and datasets."""
+    from ray_al.data.sources import DATASETS, data_names
+    from ray_al.methods import KINDS
+
+    for kind, rows in KINDS.items():
+        table = Table(title={"strategy": "strategies", "learner": "learners"}[kind], title_justify="left")
+        for column in ("name", "what it is", "needs" if kind == "strategy" else "heads", "options"):
+            table.add_column(column, overflow="fold")
+        for name, row in rows.items():
+            table.add_row(name, row.summary, ", ".join(sorted(row.needs | row.heads)), ", ".join(row.options))
+        out.print(table)
+    names = dict.fromkeys([*DATASETS, *data_names()])
+    out.print(f"datasets: {', '.join(names)}", highlight=False)
+
+
+def _folder(path: str) -> Any:
+    from ray_al.storage import Storage
+
+    storage = Storage.open(path)
+    if not storage.exists("sweep.json") and not storage.list("results"):
+        raise ConfigError([f"{path!r} is not a sweep's folder (no results in it); give <storage>/<sweep name>"])
+    return storage
+
+
+def _write_report(folder: Any, title: str) -> str:
+    from ray_al.results.load import load_results
+    from ray_al.results.report import write_report
+
+    where = folder.root
+    meta = json.loads(folder.read("sweep.json")) if folder.exists("sweep.json") else {}
+    html = write_report(load_results(where if folder.local else folder), title, {"path": where, "sweep": meta})
+    folder.write("report.html", html.encode())
+    return f"{where}/report.html"
+
+
+def main() -> None:
+    """Entry point: a fault of the user's is one clear message and exit code 2, never a traceback."""
+    sys.path.insert(0, "")  # own strategies and learners by Python path, from the folder the command is run in
+    try:
+        app()
+    except ConfigError as error:
+        for fault in error.faults:
+            err.print(f"[red]error:[/] {_plain(fault)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

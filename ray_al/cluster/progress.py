@@ -1,0 +1,166 @@
+"""Progress of a running sweep: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ray_al.grid import TrajectoryConfig
+from ray_al.results.dataset import LedgerIndex
+from ray_al.results.ledger import Ledger
+from ray_al.storage import Storage
+
+LINE_SECONDS = 10.0
+
+
+class Progress(tune.Callback):
+    """Counts what Tune reports, and records trajectories whose process died more often than retries allow."""
+
+    def __init__(
+        self, trajectories: Sequence[TrajectoryConfig], at_start: LedgerIndex, sweep: Storage, console: Console
+    ):
+        self._all = {t.id: t for t in trajectories}
+        self._sweep, self._console = sweep, console
+        self._rounds = {i: n for i, n in at_start.rounds.items() if i in self._all}
+        self._accuracy: dict[str, float] = {}
+        self._running: set[str] = set()
+        self.done = {i for i in at_start.done if i in self._all}
+        self.failed: dict[str, str] = {}
+        self._first_rounds = sum(self._rounds.values())
+        self._first_done = len(self.done)
+        self._started = self._last_line = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        else:
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def __reduce__(self) -> Any:
+        # Tune pickles its callbacks to be able to restore a run; ours go on from the ledger and need no restoring.
+        return tune.Callback, ()
+
+    # Tune's callbacks
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(_id(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        trajectory = _id(trial)
+        self._rounds[trajectory] = result["rounds"]
+        self._accuracy[trajectory] = result["accuracy"]
+        if result["end"]:
+            self._running.discard(trajectory)
+        if result["end"] == "done":
+            self.done.add(trajectory)
+        elif result["end"] == "failed":
+            self._fail(trajectory, result["error"])
+        self._tick()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._note(f"{_called(self._all[_id(trial)])}: its process died; going on from its ledger")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        config, error = self._all[_id(trial)], _reason(trial)
+        self._running.discard(config.id)
+        ledger = Ledger(self._sweep, config.name, {})
+        try:
+            ledger.fail(len(ledger.load()[0]), error, retries=max(0, trial.num_failures - 1))
+        except OSError as full:
+            error += f" (and this could not be recorded: {full})"
+        self._fail(config.id, error)
+
+    def _fail(self, trajectory: str, error: str) -> None:
+        self.failed[trajectory] = error
+        self._note(f"[red]failed[/] {_called(self._all[trajectory])}: {error}")
+
+    def _note(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    # What is shown
+
+    def _tick(self) -> None:
+        if self._live is None and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
+
+    def _numbers(self) -> tuple[int, float, float]:
+        """(trajectories open, rounds per minute, seconds left or NaN)."""
+        left = len(self._all) - len(self.done) - len(self.failed)
+        minutes = max(1e-9, time.monotonic() - self._started) / 60
+        rounds = sum(self._rounds.values()) - self._first_rounds
+        wanted = sum(t.protocol.rounds for i, t in self._all.items() if i not in self.done and i not in self.failed)
+        wanted -= sum(n for i, n in self._rounds.items() if i not in self.done and i not in self.failed)
+        return left - len(self._running), rounds / minutes, wanted / rounds * minutes * 60 if rounds else math.nan
+
+    def _line(self) -> str:
+        waiting, rate, seconds = self._numbers()
+        return (
+            f"{len(self.done)}/{len(self._all)} done, {len(self._running)} running, {waiting} open, "
+            f"{len(self.failed)} failed, {rate:.0f} rounds/min, {_left(seconds)}"
+        )
+
+    def _table(self) -> Table:
+        _, rate, seconds = self._numbers()
+        table = Table(title=f"{rate:.0f} rounds/min, {_left(seconds)}", title_justify="left", expand=False)
+        for column in ("strategy", "done", "running", "open", "failed", "last accuracy", "best"):
+            table.add_column(column, justify="left" if column == "strategy" else "right")
+        groups: dict[str, list[str]] = defaultdict(list)
+        for i, t in self._all.items():
+            groups[t.name.strategy].append(i)
+        for strategy, ids in groups.items():
+            values = [self._accuracy[i] for i in ids if i in self._accuracy and math.isfinite(self._accuracy[i])]
+            shown = (f"{sum(values) / len(values):.4f}", f"{max(values):.4f}") if values else ("", "")
+            table.add_row(strategy, *self._counts(ids), *shown)
+        if len(groups) > 1:
+            table.add_row("all", *self._counts(list(self._all)), "", "", style="bold")
+        return table
+
+    def _counts(self, ids: list[str]) -> list[str]:
+        done, failed, running = (len(set(ids) & set(group)) for group in (self.done, self.failed, self._running))
+        return [f"{done}/{len(ids)}", str(running), str(len(ids) - done - failed - running), str(failed)]
+
+
+def _id(trial: Any) -> str:
+    return trial.config["cell"]["id"]
+
+
+def _called(config: TrajectoryConfig) -> str:
+    name = config.name
+    return f"{name.strategy} on {name.dataset}, {name.learner}, {name.protocol}, seed {name.seed}"
+
+
+def _left(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "time left unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}m left" if minutes >= 60 else f"{minutes}m{rest:02d}s left"
+
+
+def _reason(trial: Any) -> str:
+    """What ended a trial's process, in one line, from Tune's report of it."""
+    error = trial.get_error() or trial.get_pickled_error() or "its process died"
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    first = lines[0] if lines else type(cause).__name__
+    return f"{type(cause).__name__}: {first}"[:500]

@@ -1,0 +1,122 @@
+"""The trial: one trajectory, from where its ledger stands to its end. Imports neither torch nor scikit-learn."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+
+from ray_al.assemble import DataKeys, assemble, circumstances
+from ray_al.cluster.services import Services
+from ray_al.core.interfaces import StatefulLearner
+from ray_al.core.round import RoundRecord
+from ray_al.core.trajectory import run_trajectory
+from ray_al.grid import TrajectoryConfig
+from ray_al.results.ledger import Ledger
+from ray_al.results.tensorboard import EventWriter
+from ray_al.storage import Storage
+
+REPORT_SECONDS = 1.0
+# Faults that a second attempt would only repeat; whatever else goes wrong may be the machine's and is tried again.
+FINAL_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all trials of a run share."""
+
+    storage: str
+    sweep: str
+    datasets: Sequence[DataKeys]
+    services: Services
+
+
+def trial(config: Mapping[str, Any], session: Session) -> None:
+    """Tune's trainable: the cell holds the trajectory, as plain values that Tune leaves alone, and its turn."""
+    cell = config["cell"]
+    trajectory = TrajectoryConfig.from_json(cell["trajectory"])
+    ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name, _circumstances())
+    progress = Progress()
+    try:
+        _run(trajectory, session, ledger, progress, cell["turn"])
+    except FINAL_ERRORS as error:
+        cause = getattr(error, "cause", error)  # a service's error arrives wrapped in Ray's own
+        message = f"{type(cause).__name__}: {cause}"
+        ledger.fail(progress.rounds, message, retries=0)
+        tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "failed", "error": message})
+    else:
+        tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "done", "error": ""})
+
+
+class Progress:
+    """Rounds on record, reported to Tune no more often than once in REPORT_SECONDS: the ledger holds every round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.accuracy = float("nan")
+        self._last = time.monotonic()
+
+    def add(self, record: RoundRecord) -> None:
+        self.rounds, self.accuracy = record.round + 1, record.accuracy
+        if time.monotonic() - self._last >= REPORT_SECONDS:
+            tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": "", "error": ""})
+            self._last = time.monotonic()
+
+
+def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Progress, turn: int) -> None:
+    keys = session.datasets[config.dataset]
+    done, state = ledger.load()
+    reader = session.services.reader(keys)
+    trajectory = assemble(
+        config, keys, reader, reader.labels(),
+        session.services.scorer(keys, turn), session.services.neighbor_client(keys),
+    )  # fmt: skip
+    for record in done:
+        progress.rounds, progress.accuracy = record.round + 1, record.accuracy
+    folder = ledger.sweep.child("tensorboard").local
+    events = EventWriter(folder / events_path(config), done) if folder else None
+    for record in run_trajectory(trajectory, done, state):
+        learner = trajectory.learner
+        ledger.append(record, _peak_mb(), learner.state() if isinstance(learner, StatefulLearner) else None)
+        if events:
+            events.add(record)
+        progress.add(record)
+    ledger.finish()
+    if events:
+        events.close()
+
+
+def events_path(config: TrajectoryConfig) -> str:
+    """Folder of a trajectory's TensorBoard events: its names, without what a path cannot hold, and its id's start."""
+    name = config.name
+    parts = (name.dataset, name.learner, name.protocol, name.strategy, f"seed{name.seed}-{config.id[:6]}")
+    return "/".join("".join(c if c.isalnum() or c in "+-_.=()" else "_" for c in part).lstrip(".") for part in parts)
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process so far, in MB (kilobytes on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _circumstances() -> dict[str, str]:
+    found = dict(circumstances())
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.cuda.is_available():
+            found["device"] = torch.cuda.get_device_name(0)
+    return found

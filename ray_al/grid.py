@@ -1,0 +1,249 @@
+"""The grid of a sweep: cells, their names and their identities."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ray_al.core.trajectory import Protocol
+from ray_al.data.datasets import DataError, Dataset
+from ray_al.data.spaces import SpaceSpec, default_space, parse_space
+from ray_al.methods import Method, find
+from ray_al.results.schema import TrajectoryName
+from ray_al.sweep_file import AXES, ConfigError, ProtocolSection, ResourcesSection, SweepFile
+
+MAX_TRAJECTORIES = 1_000_000
+LOOP_VERSION = 1  # part of every identity: raise it when the loop or the initial sets change results
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy or learner with all its arguments."""
+
+    kind: str
+    name: str
+    values: Mapping[str, Any]
+    label: str
+
+    @property
+    def method(self) -> Method:
+        return find(self.kind, self.name)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "values": dict(self.values), "version": self.method.version}
+
+
+@dataclass(frozen=True)
+class TrajectoryConfig:
+    """One cell of the grid, ready to run. `spaces` are the names it reads, its default space first."""
+
+    name: TrajectoryName
+    dataset: int  # index into Sweep.datasets
+    learner: Choice
+    strategy: Choice
+    protocol: Protocol
+    seed: int
+    spaces: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.name.trajectory_id
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrajectoryConfig:
+        raw = json.loads(text)
+        raw |= {kind: Choice(**raw[kind]) for kind in ("learner", "strategy")}
+        raw |= {"name": TrajectoryName(**raw["name"]), "protocol": Protocol(**raw["protocol"])}
+        return cls(**raw | {"spaces": tuple(raw["spaces"])})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep: its datasets are loaded, its grid is written out, every id is known."""
+
+    name: str
+    storage: str
+    resources: ResourcesSection
+    datasets: tuple[Dataset, ...]
+    spaces: tuple[Mapping[str, SpaceSpec], ...]  # per dataset: every space that some trajectory reads
+    trajectories: tuple[TrajectoryConfig, ...]
+    raw: Mapping[str, Any] = field(repr=False)  # the file with overrides applied, to be stored beside the results
+
+    @cached_property
+    def by_id(self) -> dict[str, TrajectoryConfig]:
+        return {t.id: t for t in self.trajectories}
+
+
+def protocol_of(section: ProtocolSection) -> Protocol:
+    return Protocol(section.initial, section.balanced, section.batch, section.rounds)
+
+
+def excluded(rules: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> bool:
+    """Whether a rule matches a cell: each of its axes by name or label (or a list of them); seeds by value."""
+    return any(all(axis in cell and _is(wanted, cell[axis]) for axis, wanted in rule.items()) for rule in rules)
+
+
+def _is(wanted: Any, value: Any) -> bool:
+    names: set[Any] = (
+        {value} if isinstance(value, int) else {getattr(value, "label", None), getattr(value, "name", None)}
+    )
+    if isinstance(value, ProtocolSection):
+        names = {value.label or protocol_of(value).label}
+    return any(one in names for one in (wanted if isinstance(wanted, list) else [wanted]))
+
+
+@dataclass
+class Grid:
+    """Writes the grid out, collecting faults as it goes."""
+
+    file: SweepFile
+    raw: Mapping[str, Any]
+    datasets: list[Dataset]
+    learners: list[Choice]
+    strategies: list[Choice]
+    specs: Mapping[str, SpaceSpec]
+    faults: list[str]
+
+    def sweep(self) -> Sweep:
+        cells = self._cells()
+        self._names_differ()
+        if self.faults:
+            raise ConfigError(self.faults)
+        used: list[dict[str, SpaceSpec]] = [{} for _ in self.datasets]
+        keys: dict[tuple[int, str], Any] = {}
+        trajectories: dict[str, TrajectoryConfig] = {}
+        for cell in cells:
+            spaces = self._spaces(cell["dataset"], cell["learner"], cell["strategy"])
+            for space in spaces:
+                if (cell["dataset"], space) not in keys:
+                    try:
+                        spec = self.specs[space] if space in self.specs else parse_space(space, None, "space")
+                        keys[cell["dataset"], space] = spec.key(self.datasets[cell["dataset"]], self.specs)
+                        used[cell["dataset"]][space] = spec
+                    except DataError as error:
+                        self.faults += error.faults
+                        keys[cell["dataset"], space] = None
+            trajectory = self._trajectory(cell, spaces, {s: keys[cell["dataset"], s] for s in spaces})
+            trajectories.setdefault(trajectory.id, trajectory)
+        if self.faults:
+            raise ConfigError(self.faults)
+        used = [self._with_parents(spaces) for spaces in used]
+        return Sweep(
+            self.file.name, self.file.storage, self.file.resources, tuple(self.datasets), tuple(used),
+            tuple(trajectories.values()), self.raw,
+        )  # fmt: skip
+
+    def _with_parents(self, spaces: dict[str, SpaceSpec]) -> dict[str, SpaceSpec]:
+        """Sweep-defined spaces are handed on whole: one may be made of another."""
+        return {**self.specs, **spaces}
+
+    def _cells(self) -> list[dict[str, Any]]:
+        values: dict[str, list[Any]] = {
+            "dataset": list(range(len(self.datasets))),
+            "learner": self.learners,
+            "strategy": self.strategies,
+            "protocol": list(self.file.protocol),
+            "seed": list(self.file.axes.seed),
+        }
+        groups = self._zipped(values)
+        if self.faults:
+            return []
+        count = 1
+        for group in groups:
+            count *= len(values[group[0]])
+        if count > MAX_TRAJECTORIES:
+            self.faults.append(f"the grid has {count:,} cells, at most {MAX_TRAJECTORIES:,} are allowed")
+            return []
+        cells = []
+        hits = [0] * len(self.file.exclude)
+        for point in itertools.product(*(range(len(values[group[0]])) for group in groups)):
+            cell = {axis: values[axis][i] for group, i in zip(groups, point, strict=True) for axis in group}
+            matched = [k for k, rule in enumerate(self.file.exclude) if self._matches(rule, cell)]
+            for k in matched:
+                hits[k] += 1
+            if not matched:
+                cells.append(cell)
+        self.faults += [f"exclude[{k}] {self.file.exclude[k]} matches no cell" for k, n in enumerate(hits) if not n]
+        if not cells and not self.faults:
+            self.faults.append("exclude leaves nothing to run")
+        return cells
+
+    def _zipped(self, values: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
+        """Axes that move together, then every other axis by itself."""
+        taken: list[str] = []
+        groups = []
+        for group in self.file.zip:
+            lengths = {axis: len(values[axis]) for axis in group if axis in values}
+            if unknown := [axis for axis in group if axis not in AXES]:
+                self.faults.append(f"zip: unknown axis {unknown[0]!r}; known: {', '.join(AXES)}")
+            elif len(group) < 2 or len(set(group)) < len(group) or set(group) & set(taken):
+                self.faults.append(f"zip: {group} must name two or more axes, each once in all groups")
+            elif len(set(lengths.values())) > 1:
+                self.faults.append(f"zip: axes of one group need equal lengths, got {lengths}")
+            taken += group
+            groups.append(tuple(group))
+        return groups + [(axis,) for axis in AXES if axis not in taken]
+
+    def _matches(self, rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
+        named = {**cell, "dataset": self.datasets[cell["dataset"]]}
+        return excluded([rule], named)
+
+    def _spaces(self, dataset: int, learner: Choice, strategy: Choice) -> tuple[str, ...]:
+        default = default_space(self.datasets[dataset]).name
+        found: list[str] = []
+        for choice in (learner, strategy):
+            if "space" in choice.values:
+                found.append(choice.values["space"] or default)
+            found += choice.method.reads
+        first = found[0] if found else default
+        return tuple(dict.fromkeys([first, *found]))
+
+    def _trajectory(
+        self, cell: Mapping[str, Any], spaces: tuple[str, ...], keys: Mapping[str, Any]
+    ) -> TrajectoryConfig:
+        dataset = self.datasets[cell["dataset"]]
+        strategy, learner, section = cell["strategy"], cell["learner"], cell["protocol"]
+        if strategy.method.whole_pool:
+            protocol, label = Protocol(0, False, len(dataset.pool_labels), 1), "all"
+        else:
+            protocol = Protocol(section.initial, section.balanced, section.batch, section.rounds)
+            label = section.label or protocol.label
+        identity = {
+            "loop": LOOP_VERSION,
+            "dataset": dataset.fingerprint,
+            "spaces": keys,
+            "learner": learner.identity(),
+            "strategy": strategy.identity(),
+            "protocol": vars(protocol),
+            "seed": cell["seed"],
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        name = TrajectoryName(
+            digest, self.file.name, dataset.label, learner.label, strategy.label, label, cell["seed"]
+        )  # fmt: skip
+        return TrajectoryConfig(name, cell["dataset"], learner, strategy, protocol, cell["seed"], spaces)
+
+    def _names_differ(self) -> None:
+        labels: dict[str, list[Any]] = {
+            "dataset": [d.label for d in self.datasets],
+            "learner": [c.label for c in self.learners],
+            "strategy": [c.label for c in self.strategies],
+            "protocol": [
+                p.label or Protocol(p.initial, p.balanced, p.batch, p.rounds).label for p in self.file.protocol
+            ],
+            "seed": list(self.file.axes.seed),
+        }
+        zipped = {axis for group in self.file.zip for axis in group}
+        for axis, names in labels.items():
+            repeated = sorted({str(n) for n in names if names.count(n) > 1})
+            if repeated and axis not in zipped:
+                self.faults.append(f"axis {axis}: {repeated[0]!r} appears twice; remove one, or give it a label")
