@@ -98,6 +98,8 @@ class ArtifactFolder:
             flush_to_disk(draft)
             try:
                 draft.rename(self.path / name)
+                # Hashed a moment ago, when the manifest was written or the download checked.
+                _verified.add((str(self.path / name), (self.path / name / MANIFEST).read_bytes()))
             except OSError as error:
                 # Where the file system has no locks, another builder may have been first: theirs is as good.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

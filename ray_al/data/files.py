@@ -22,7 +22,7 @@ def read_standard(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, is no .npz, or holds none of the standard names.
     """
-    found = _read_npz(path, [key for key in _npz_keys(path) if key in STANDARD_KEYS])
+    found = _read_npz(path, [key for key in _npz_keys(path) if key in STANDARD_KEYS and key != "files"])
     if not found:
         raise DataError(
             [f"{path} holds {', '.join(_npz_keys(path)) or 'nothing'}, but no train_images or train_features"]
@@ -41,18 +41,20 @@ def load_arrays(
     if labels is None:
         return read_standard(Path(features).expanduser())
     faults: list[str] = []
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = {"files": {}}
     for split, inputs, targets in (("train", features, labels), ("test", test_features, test_labels)):
         if inputs is None:
             continue
         column = _label_column(inputs, targets or labels)
         try:
             array = read_reference(inputs, leave_out=column)
-            raw[f"{split}_{'images' if array.ndim > 2 else 'features'}"] = array
+            key = f"{split}_{'images' if array.ndim > 2 else 'features'}"
+            raw[key], raw["files"][key] = array, inputs
         except DataError as error:
             faults += error.faults
         try:
             raw[f"{split}_labels"] = _read_labels(inputs, column, targets)
+            raw["files"][f"{split}_labels"] = targets or inputs
         except DataError as error:
             faults += error.faults
     if faults:

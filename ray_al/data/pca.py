@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +15,7 @@ import numpy as np
 BLOCK = 2048  # rows per block; part of the result's definition, because it fixes the order of the sums
 MAX_WIDTH = 16384  # the covariance of more dimensions takes over 2 GB and hours
 _MEMORY = 2_000_000_000  # bytes that the blocks in flight may take
+_BLAS = threading.Lock()
 
 Read = Callable[[int, int], np.ndarray]  # rows start..stop as (n, D) numbers
 
@@ -33,10 +36,8 @@ def fit_pca(read: Read, rows: int, width: int, dims: int, whiten: bool = False) 
         ValueError: whitening asks for dimensions along which the rows do not vary.
     """
     from scipy.linalg import eigh
-    from threadpoolctl import threadpool_limits
 
-    # BLAS sums in another order with other thread counts. So BLAS gets one thread, and blocks run side by side.
-    with threadpool_limits(1):
+    with _one_blas_thread():
         mean = np.zeros(width)
         for part in _blocks(lambda block: block.sum(0), read, rows, width):
             mean += part
@@ -65,12 +66,22 @@ def fit_pca(read: Read, rows: int, width: int, dims: int, whiten: bool = False) 
 
 def project(pca: Pca, read: Read, rows: int) -> Iterator[np.ndarray]:
     """(n, d) float32 blocks of the projected rows, in order."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with _one_blas_thread():
         yield from _blocks(
             lambda block: ((block - pca.mean) @ pca.components).astype(np.float32), read, rows, len(pca.mean)
         )
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """BLAS sums in another order with other thread counts. So it gets one thread, and blocks run side by side.
+
+    One user at a time: the limit is the process's, and who leaves first would lift it for the other.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with _BLAS, threadpool_limits(1):
+        yield
 
 
 def _blocks(

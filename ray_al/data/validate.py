@@ -19,6 +19,7 @@ STANDARD_KEYS = (
     "test_labels",
     "class_names",
     "pixel_max",
+    "files",  # array name -> the file it was read from, for messages
 )
 _BLOCK = 1 << 24  # values looked at in one go, so that a memory-mapped file is never whole in memory
 
@@ -45,8 +46,8 @@ def check_arrays(raw: Mapping[str, Any]) -> tuple[Arrays | None, list[str]]:
     faults = [f"unknown array {key!r}{choices(key, STANDARD_KEYS)}" for key in raw if key not in STANDARD_KEYS]
     kind, train = _inputs(raw, "train", faults)
     test_kind, test = _inputs(raw, "test", faults)
-    train_labels = _labels(raw, "train", train, faults)
-    test_labels = _labels(raw, "test", test, faults)
+    train_labels = _labels(raw, "train", faults)
+    test_labels = _labels(raw, "test", faults)
     if kind and test_kind and kind != test_kind:
         faults.append(f"the training split has {kind} and the test split {test_kind}; both must be of one kind")
     elif train is not None and test is not None and train.shape[1:] != test.shape[1:]:
@@ -73,9 +74,14 @@ def _inputs(raw: Mapping[str, Any], split: str, faults: list[str]) -> tuple[str 
     key = f"{split}_{given[0]}"
     array = np.asanyarray(raw[key])
     check = check_images if given[0] == "images" else check_features
-    checked, found = check(array, key)
+    checked, found = check(array, _name(raw, key))
     faults.extend(found)
     return given[0], checked
+
+
+def _name(raw: Mapping[str, Any], key: str) -> str:
+    file = raw.get("files", {}).get(key)
+    return f"{key} ({file})" if file else key
 
 
 def check_images(array: np.ndarray, name: str) -> tuple[np.ndarray | None, list[str]]:
@@ -111,23 +117,23 @@ def check_features(array: np.ndarray, name: str) -> tuple[np.ndarray | None, lis
     return array, []
 
 
-def _labels(raw: Mapping[str, Any], split: str, inputs: np.ndarray | None, faults: list[str]) -> np.ndarray | None:
+def _labels(raw: Mapping[str, Any], split: str, faults: list[str]) -> np.ndarray | None:
     key = f"{split}_labels"
-    wanted = any(raw.get(f"{split}_{kind}") is not None for kind in ("images", "features"))
+    inputs = [raw[f"{split}_{kind}"] for kind in ("images", "features") if raw.get(f"{split}_{kind}") is not None]
     if raw.get(key) is None:
-        if wanted or split == "train":
+        if inputs or split == "train":
             faults.append(f"{key} is missing")
         return None
-    if not wanted and split == "test":
+    if not inputs and split == "test":
         faults.append("test_labels is given without test_images or test_features")
         return None
-    labels = np.asanyarray(raw[key])
+    labels, key = np.asanyarray(raw[key]), _name(raw, key)
     if labels.dtype.kind not in "iu":
         faults.append(f"{key} has dtype {labels.dtype}; labels are integers 0..C-1")
     elif labels.ndim != 1:
         faults.append(f"{key} has shape {labels.shape}; labels are a vector of length N")
-    elif inputs is not None and len(labels) != len(inputs):
-        faults.append(f"{key} has {len(labels)} entries, but there are {len(inputs)} {split} rows")
+    elif inputs and np.ndim(inputs[0]) and len(labels) != len(inputs[0]):
+        faults.append(f"{key} has {len(labels)} entries, but there are {len(inputs[0])} {split} rows")
     elif len(labels) and (labels.min() < 0 or labels.max() >= 2**31):
         faults.append(f"{key} has values from {labels.min()} to {labels.max()}; labels are 0..C-1")
     elif len(labels):
