@@ -83,23 +83,24 @@ def _clean(tag: str) -> str:
     return re.sub("|".join(DARK), lambda color: f"var(--{color[0][1:]}, {color[0]})", tag)
 
 
-def label_ends(axes: Any, ends: Sequence[tuple[float, str, str]], step: float = 13.0) -> None:
-    """Write a name beside the end of each line, given as (y, name, color); moved apart where they would overlap."""
+def label_ends(axes: Any, ends: Sequence[tuple[float, str, str, int]], step: float = 13.0) -> None:
+    """Write a name beside the end of each line, given as (y, name, color, number of its arm); names never overlap."""
     axes.autoscale_view()
     axes.set_autoscale_on(False)  # what follows is placed by pixel: the data limits must stay
     ends = sorted(ends)
     box, to_px = axes.get_window_extent(), axes.transData.transform
-    wanted = [float(to_px((0, y))[1]) for y, _, _ in ends]
-    for (_, name, color), target, y in zip(ends, wanted, spread(wanted, step, box.y0, box.y1), strict=True):
+    wanted = [float(to_px((0, y))[1]) for y, *_ in ends]
+    for (_, name, color, arm), target, y in zip(ends, wanted, spread(wanted, step, box.y0, box.y1), strict=True):
         line = axes.transData.inverted().transform([(box.x1 + 2, target), (box.x1 + 11, y)])
-        axes.plot(*line.T, color=color, linewidth=0.8, clip_on=False)
-        end_label(axes, axes.transData.inverted().transform((0, y))[1], shorten(name, 19), color, indent=14)
+        axes.plot(*line.T, color=color, linewidth=0.8, clip_on=False, gid=f"arm-{arm}-link")
+        height = axes.transData.inverted().transform((0, y))[1]
+        end_label(axes, height, shorten(name, 19), color, indent=14, gid=f"arm-{arm}-name")
 
 
-def end_label(axes: Any, y: float, text: str, color: str, indent: float) -> None:
+def end_label(axes: Any, y: float, text: str, color: str, indent: float, gid: str | None = None) -> None:
     """Text at height `y` (data), `indent` px right of the axes."""
     place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset pixels", "annotation_clip": False}
-    axes.annotate(text, (1, y), xytext=(indent, 0), va="center_baseline", ha="left", color=color, **place)
+    axes.annotate(text, (1, y), xytext=(indent, 0), va="center_baseline", ha="left", color=color, gid=gid, **place)
 
 
 def spread(wanted: Sequence[float], step: float, low: float, high: float) -> list[float]:
@@ -115,5 +116,7 @@ def spread(wanted: Sequence[float], step: float, low: float, high: float) -> lis
 
 
 def shorten(text: str, width: int) -> str:
-    """At most `width` characters; what is cut becomes an ellipsis."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """At most `width` characters; an ellipsis stands for the middle, since names of variants differ at their ends."""
+    if len(text) <= width:
+        return text
+    return text[: width - 1 - width // 2] + "…" + text[-(width // 2) :]

@@ -72,10 +72,17 @@ def _curves_svg(curves: pd.DataFrame, metric: str, styles: Styles) -> str:
         for name, line in lines.items():
             _draw_curve(axes, line, *styles[name])
         for level in bounds["mean"]:
-            axes.axhline(level, color=styles[FULL][0], linestyle=styles[FULL][1], linewidth=1.1)
+            axes.axhline(
+                level,
+                color=styles[FULL][0],
+                linestyle=styles[FULL][1],
+                linewidth=1.1,
+                gid=f"arm-{styles[FULL][2]}-line",
+            )
         _label_axes(axes, labels, metric)
-        ends = [(float(line["mean"].iloc[-1]), name, styles[name][0]) for name, line in lines.items()]
-        ends += [(float(level), FULL, styles[FULL][0]) for level in bounds["mean"]]
+        levels = [(name, line["mean"].iloc[-1]) for name, line in lines.items()]
+        levels += [(FULL, level) for level in bounds["mean"]]
+        ends = [(float(level), name, styles[name][0], styles[name][2]) for name, level in levels]
         label_ends(axes, [end for end in ends if np.isfinite(end[0])])
         return to_svg(figure, title)
 
