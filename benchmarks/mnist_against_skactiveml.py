@@ -179,16 +179,11 @@ def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for strategy in [s for s in STRATEGIES if s in ours["strategies"] and s in peer["strategies"]]:
         mine, theirs = ours["strategies"][strategy], peer["strategies"][strategy]
-        share = mine["wall_share_seconds"]
-        table[strategy] = {
-            "seconds_ours": share,
-            "seconds_peer": theirs["extrapolated_seconds"],
-            "ratio": theirs["extrapolated_seconds"] / share,
-            **curves(mine["accuracy"], theirs["accuracy"]),
-        }
-    shares = [row["seconds_ours"] for row in table.values()]
-    total = sum(row["seconds_peer"] for row in table.values())
-    return {"strategies": table, "ratio_wall": total / sum(shares)}
+        seconds = {"seconds_ours": mine["wall_share_seconds"], "seconds_peer": theirs["extrapolated_seconds"]}
+        seconds["ratio"] = seconds["seconds_peer"] / seconds["seconds_ours"]
+        table[strategy] = seconds | curves(mine["accuracy"], theirs["accuracy"])
+    totals = [sum(row[field] for row in table.values()) for field in ("seconds_peer", "seconds_ours")]
+    return {"strategies": table, "ratio_wall": totals[0] / totals[1]}
 
 
 def curves(ours: list[list[float]], peer: list[list[float]]) -> dict[str, Any]:
