@@ -29,6 +29,11 @@ class Round:
     generator: Generator | None
     rng: np.random.Generator
 
+    @property
+    def take(self) -> int:
+        """Pool items to ask for: the batch, or what is left of the pool."""
+        return min(self.batch, len(self.unlabeled))
+
 
 @dataclass(frozen=True)
 class RoundRecord:

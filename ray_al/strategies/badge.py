@@ -25,5 +25,5 @@ class Badge:
 
     def select(self, round: Round) -> Selection:
         assert round.scores is not None
-        ids, distances = round.scores.badge(round.batch, round.labeled.ids, subseed(round.rng), self.first)
+        ids, distances = round.scores.badge(round.take, round.labeled.ids, subseed(round.rng), self.first)
         return ask_pool(ids, distances)

@@ -22,6 +22,6 @@ class KCenterGreedy:
     def select(self, round: Round) -> Selection:
         assert round.scores is not None
         ids, distances = round.scores.kcenter(
-            round.batch, round.labeled.ids, round.labeled.ids, subseed(round.rng), self.space
+            round.take, round.labeled.ids, round.labeled.ids, subseed(round.rng), self.space
         )
         return ask_pool(ids, distances)

@@ -28,7 +28,7 @@ class KMeansPartition:
 
     def select(self, round: Round) -> Selection:
         assert round.scores is not None
-        batch = min(round.batch, len(round.unlabeled))
+        batch = round.take
         clusters = min(self.clusters or batch, round.pool.size)
         assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
         quota = np.full(clusters, batch // clusters)

@@ -13,4 +13,4 @@ class Random:
     """Draws the batch uniformly, without replacement."""
 
     def select(self, round: Round) -> Selection:
-        return ask_pool(round.rng.permutation(round.unlabeled)[: round.batch])
+        return ask_pool(round.rng.permutation(round.unlabeled)[: round.take])

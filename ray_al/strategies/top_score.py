@@ -17,5 +17,5 @@ class TopScore:
 
     def select(self, round: Round) -> Selection:
         assert round.scores is not None
-        ids, scores = round.scores.top(self.score, round.batch, round.labeled.ids, subseed(round.rng))
+        ids, scores = round.scores.top(self.score, round.take, round.labeled.ids, subseed(round.rng))
         return ask_pool(ids, scores)

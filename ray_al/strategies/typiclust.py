@@ -32,7 +32,7 @@ class TypiClust:
 
     def select(self, round: Round) -> Selection:
         assert round.scores is not None
-        batch = min(round.batch, len(round.unlabeled))
+        batch = round.take
         clusters = min(len(round.labeled.ids) + batch, self.max_clusters, round.pool.size)
         assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
         sizes = np.bincount(assignment, minlength=clusters)
