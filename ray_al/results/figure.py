@@ -15,19 +15,25 @@ from typing import Any
 
 import numpy as np
 
-# Okabe-Ito without its yellow, then Tol's muted hues; beyond ten, line styles tell strategies apart.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#882255", "#999933", "#44aa99", "#aa4499")
+# Okabe-Ito without its yellow, then Tol's muted hues; beyond twelve, line styles tell strategies apart.
+PALETTE = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"),
+    *("#882255", "#999933", "#44aa99", "#aa4499", "#332288", "#661100"),
+)
 STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))
 GRAY, INK, FAINT, GRID = "#767676", "#101010", "#6e6e6e", "#dcdcdc"
 # What each color becomes on a dark page, at the same hue.
-ON_DARK = ("#4aa8e0", "#f0803c", "#2fc79b", "#dd94bc", "#7cc8f2", "#f0b740", "#d0709f", "#bdbd5c", "#6cc9bb", "#cf7fcf")
+ON_DARK = (
+    *("#4aa8e0", "#f0803c", "#2fc79b", "#dd94bc", "#7cc8f2", "#f0b740"),
+    *("#d0709f", "#bdbd5c", "#6cc9bb", "#cf7fcf", "#9a8ff0", "#c98a6b"),
+)
 INK_ON_DARK = ("#9a9a9a", "#ececec", "#a6a6a6", "#3c3c3c")
 DARK = dict(zip((*PALETTE, GRAY, INK, FAINT, GRID), (*ON_DARK, *INK_ON_DARK), strict=True))
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 440.0, 50.0, 128.0, 42.0, 42.0  # px; RIGHT leaves room for names at the line ends
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 440.0, 54.0, 132.0, 44.0, 44.0  # px; RIGHT leaves room for names at the line ends
 SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.parse_math": False,  # a name may contain $
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -43,11 +49,11 @@ SETTINGS = {
 
 
 @contextmanager
-def canvas(height: float, salt: str) -> Iterator[tuple[Any, Any]]:
+def canvas(height: float, salt: str, left: float = LEFT, right: float = RIGHT) -> Iterator[tuple[Any, Any]]:
     """A figure of WIDTH x `height` px and its axes, with no shared pyplot state; draw and export inside the context.
 
-    The room around the axes is fixed, so that figures line up and the names at the right are never cut. matplotlib
-    hashes its ids with `salt`: figures of one page must differ in it.
+    The room around the axes, in px, is fixed, so that figures line up and the names at the right are never cut.
+    matplotlib hashes its ids with `salt`: figures of one page must differ in it.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -55,14 +61,16 @@ def canvas(height: float, salt: str) -> Iterator[tuple[Any, Any]]:
     settings: Any = SETTINGS | {"svg.hashsalt": salt}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-        box = (LEFT / WIDTH, BOTTOM / height, (WIDTH - LEFT - RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height)
+        box = (left / WIDTH, BOTTOM / height, (WIDTH - left - right) / WIDTH, 1 - (TOP + BOTTOM) / height)
         yield figure, figure.add_axes(box)
 
 
-def to_svg(figure: Any, title: str) -> str:
-    """The figure under `title` (two lines at most, the whole of it for screen readers) as an <svg> element."""
+def to_svg(figure: Any, names: Sequence[str]) -> str:
+    """The figure as an <svg> element, with `names` as its title: on two lines at most, whole for screen readers."""
     height = figure.get_figheight() * 72
-    lines = textwrap.wrap(title, 64, max_lines=2, placeholder=" …") or [""]
+    title = " · ".join(names)
+    short = " · ".join(shorten(name, max(16, 100 // len(names))) for name in names)
+    lines = textwrap.wrap(title if len(title) <= 100 else short, 60, max_lines=2, placeholder=" …")
     figure.text(8 / WIDTH, 1 - 8 / height, "\n".join(lines), va="top", fontweight="bold", linespacing=1.25)
     out = BytesIO()
     figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -83,7 +91,7 @@ def _clean(tag: str) -> str:
     return re.sub("|".join(DARK), lambda color: f"var(--{color[0][1:]}, {color[0]})", tag)
 
 
-def label_ends(axes: Any, ends: Sequence[tuple[float, str, str, int]], step: float = 13.0) -> None:
+def label_ends(axes: Any, ends: Sequence[tuple[float, str, str, int]], step: float = 14.0) -> None:
     """Write a name beside the end of each line, given as (y, name, color, number of its arm); names never overlap."""
     axes.autoscale_view()
     axes.set_autoscale_on(False)  # what follows is placed by pixel: the data limits must stay
@@ -94,7 +102,7 @@ def label_ends(axes: Any, ends: Sequence[tuple[float, str, str, int]], step: flo
         line = axes.transData.inverted().transform([(box.x1 + 2, target), (box.x1 + 11, y)])
         axes.plot(*line.T, color=color, linewidth=0.8, clip_on=False, gid=f"arm-{arm}-link")
         height = axes.transData.inverted().transform((0, y))[1]
-        end_label(axes, height, shorten(name, 19), color, indent=14, gid=f"arm-{arm}-name")
+        end_label(axes, height, shorten(name, 18), color, indent=14, gid=f"arm-{arm}-name")
 
 
 def end_label(axes: Any, y: float, text: str, color: str, indent: float, gid: str | None = None) -> None:

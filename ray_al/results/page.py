@@ -126,7 +126,7 @@ input.pick{position:absolute;opacity:0;pointer-events:none}
 .wide{overflow-x:auto;margin:10px 0}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 14px 4px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-td{overflow-wrap:anywhere;min-width:7ch;max-width:38ch}
+td{overflow-wrap:break-word;max-width:38ch}
 th.n,td.n{text-align:right;white-space:nowrap;padding-left:8px}
 th button{all:unset;cursor:pointer;font-weight:600;color:var(--soft);font-size:13px;white-space:nowrap}
 th button:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
@@ -134,7 +134,8 @@ th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] bu
 tbody tr:hover{background:var(--card)}
 details pre{white-space:pre-wrap;overflow-wrap:anywhere;max-height:320px;overflow-y:auto}
 summary{cursor:pointer}
-@media (max-width:520px){main{padding:18px 14px 40px}h1{font-size:1.4rem}.tiles{grid-template-columns:1fr 1fr}}
+@media (max-width:520px){main{padding:18px 14px 40px}h1{font-size:1.4rem}.tiles{grid-template-columns:1fr 1fr}
+.tiles div:last-child{grid-column:1/-1}}
 @media print{.choice{display:none}h2{break-after:avoid}figure,tr{break-inside:avoid}}
 """
 )

@@ -12,9 +12,12 @@ from ray_al.results.figure import (
     BOTTOM,
     GRAY,
     INK,
+    LEFT,
     PALETTE,
+    RIGHT,
     STYLES,
     TOP,
+    WIDTH,
     canvas,
     end_label,
     label_ends,
@@ -67,10 +70,12 @@ def _curves_svg(curves: pd.DataFrame, metric: str, styles: Styles) -> str:
     bounds = lines.pop(FULL, curves.iloc[:0])
     labels = pd.concat(list(lines.values()))["labels"] if lines else bounds["labels"]
     title = _title(curves)
-    height = TOP + BOTTOM + max(216.0, 13.0 * (len(lines) + 1))
+    height = TOP + BOTTOM + max(226.0, 14.0 * (len(lines) + 1))
     with canvas(height, f"curves {title} {metric}") as (figure, axes):
         for name, line in lines.items():
             _draw_curve(axes, line, *styles[name])
+        if not lines:
+            axes.plot(bounds["labels"], bounds["mean"], color=INK, marker="o", markersize=4, linestyle="")
         for level in bounds["mean"]:
             axes.axhline(
                 level,
@@ -106,7 +111,8 @@ def _label_axes(axes: Any, labels: pd.Series, metric: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("labels (annotations paid)")
     axes.set_ylabel(METRIC_NAMES.get(metric, metric))
-    axes.yaxis.set_label_coords(-36 / 262, 0.5)
+    axes.yaxis.set_label_coords((15 - LEFT) / (WIDTH - LEFT - RIGHT), 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.margins(x=0.02)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -115,29 +121,30 @@ def _label_axes(axes: Any, labels: pd.Series, metric: str) -> None:
 def _areas_svg(table: pd.DataFrame, metric: str, styles: Styles) -> str:
     ranked = table.sort_values("mean", ascending=metric not in LOWER_IS_BETTER, kind="stable", na_position="first")
     title = _title(table)
-    with canvas(TOP + BOTTOM + 17.0 * len(ranked), f"areas {title} {metric}") as (figure, axes):
+    with canvas(TOP + BOTTOM + 18.0 * len(ranked), f"areas {title} {metric}", left=RIGHT, right=LEFT) as (figure, axes):
         for y, row in enumerate(ranked[["strategy", "mean", "low", "high"]].itertuples(index=False, name=None)):
             name, mean, low, high = row
             color = styles[name][0]
             axes.plot([low, high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="butt")
             axes.plot([mean], [y], marker="o", color=color, markersize=5.5)
-            end_label(axes, y, f"{mean:.4f}  {shorten(name, 14)}", INK, indent=12)
+            end_label(axes, y, f"{mean:.4f}", INK, indent=9)
         for level in ranked.loc[ranked["strategy"] == REFERENCE, "mean"].dropna():
             axes.axvline(level, color=GRAY, linewidth=0.8, zorder=0)
         axes.set_ylim(-0.7, len(ranked) - 0.3)
-        axes.set_yticks([])
+        axes.set_yticks(range(len(ranked)), [shorten(name, 18) for name in ranked["strategy"]], color=INK)
+        axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         axes.set_xlabel(f"area under the curve of {METRIC_NAMES.get(metric, metric)}")
         return to_svg(figure, title)
 
 
-def _title(table: pd.DataFrame) -> str:
+def _title(table: pd.DataFrame) -> tuple[str, ...]:
     """Names of the cell and number of seeds; a range where strategies or rounds differ in it."""
     competing = table["strategy"] != FULL
     n = table.loc[competing, "n"] if competing.any() else table["n"]
     low, high = int(n.min()), int(n.max())
     seeds = f"{low} to {high} seeds" if low != high else f"{high} seeds" if high > 1 else "1 seed"
-    return " · ".join((*cell_names(table), seeds))
+    return (*cell_names(table), seeds)

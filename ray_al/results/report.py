@@ -62,16 +62,20 @@ def _headline(title: str, table: pd.DataFrame, rows: pd.DataFrame, meta: Mapping
     unfinished = int(meta.get("open", counts.get("open", 0) + max(planned - len(table), 0)))
     seconds = {key: float(rows[f"seconds_{key}"].sum()) for key in ("fit", "select", "eval")}
     wall = " · ".join(f"{key} {duration(value)}" for key, value in seconds.items())
-    competing = sorted(set(table["strategy"]) - {FULL})
-    bound = " and the upper bound full" if FULL in set(table["strategy"]) else ""
+    competing = table.loc[table["strategy"] != FULL, "strategy"]
+    bound = ["the upper bound full"] if FULL in set(table["strategy"]) else []
     done = f"{max(planned - failed - unfinished, 0):,} of {planned:,}"
     state = f'<span class="{"bad" if failed else "soft"}">{failed:,} failed</span> · {unfinished:,} open'
     tiles = [
         ("trajectories done", done, state),
         ("datasets", f"{table['dataset'].nunique():,}", escape(_some(table["dataset"]))),
         ("learners", f"{table['learner'].nunique():,}", escape(_some(table["learner"]))),
-        ("strategies", f"{len(competing):,}", escape(_some(pd.Series(competing, dtype=object)) + bound)),
-        ("seeds", f"{table['seed'].nunique():,}", f"{len(rows):,} rounds in all"),
+        (
+            "strategies",
+            f"{competing.nunique():,}",
+            escape("; ".join([*([_some(competing)] if len(competing) else []), *bound])),
+        ),
+        ("seeds", f"{table['seed'].nunique():,}", f"rounds in all: {len(rows):,}"),
         ("labels paid", f"{table['labels'].sum():,}", "annotations, all trajectories"),
         ("time in rounds", duration(sum(seconds.values())), wall),
     ]
@@ -142,7 +146,8 @@ def _configuration(results: pd.DataFrame, meta: Mapping[str, Any]) -> str:
         facts[f"{key}s"] = ", ".join(sorted(set(results[key].dropna().astype(str)) - {""}))
     facts |= {f"version of {name}": value for name, value in _versions(results["versions"]).items()}
     columns = [Column("", lambda fact: fact[0], numeric=False), Column("", lambda fact: fact[1], numeric=False)]
-    body = html_table([fact for fact in facts.items() if fact[1]], columns)
+    known = [fact for fact in facts.items() if fact[1]]
+    body = html_table(known, columns) if known else "<p>Nothing was recorded yet.</p>\n"
     config = meta.get("config")
     if config:
         text = config if isinstance(config, str) else json.dumps(config, indent=2, default=str)

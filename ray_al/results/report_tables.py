@@ -75,12 +75,13 @@ def needed(results: pd.DataFrame, names: Sequence[str]) -> str:
         "counts as infinity, and in brackets stands how many got there if not all did. Saved: against "
         "<code>random</code>."
     )
-    table = table.assign(level=table["target"] / table["share"])
     shares = sorted(table["share"].unique())
-    groups = [*ARM, "level"]
-    wide = table.set_index([*groups, "share"])[["labels", "reached", "n", "saved"]].unstack("share")
-    wide.columns = [f"{key}_{shares.index(share)}" for key, share in wide.columns]
-    wide = wide.reset_index().sort_values([*CELL, "labels_0", "labels_1", "strategy"], kind="stable")
+    wide = table[ARM].drop_duplicates()
+    for i, share in enumerate(shares):
+        part = table[table["share"] == share].drop(columns="share").set_index(ARM).add_suffix(f"_{i}")
+        wide = wide.merge(part.reset_index(), on=ARM)
+    wide = wide.assign(level=wide["target_0"] / shares[0])
+    wide = wide.sort_values([*CELL, "labels_0", "labels_1", "strategy"], kind="stable")
     columns = [*(_text(name) for name in names), Column("level", lambda row: number(row.level))]
     for i, share in enumerate(shares):
         columns += [Column(f"to {share:.0%}", partial(_labels, i=i), note=f"labels to {share:.0%} of the level")]

@@ -52,14 +52,13 @@ def test_equal_results_give_equal_bytes_and_ids_are_unique_on_a_page(sweep):
 @pytest.mark.parametrize("name", ["a<b>&\"c\" 'd'", "$x_1$ and \\frac", "#0072b2 1.23456", "näme ☃", "x" * 90])
 def test_any_name_is_shown_as_it_is(rows, name):
     svg = next(iter(learning_curve_figures(rows([0.5, 0.6], strategy=name, dataset=name)).values()))
-    assert shorten(name, 19) in texts(svg)
+    assert shorten(name, 18) in texts(svg)
     assert ElementTree.fromstring(svg).get("aria-label") == f"{name} · logreg · 10+10x9 · 1 seed"
 
 
 def test_areas_show_value_and_name_best_on_top(sweep):
     svg = next(iter(aulc_figures(sweep(STRENGTHS, full=0.99, noise=0.001)).values()))
-    labels = [text for text in texts(svg) if text.startswith("0.") and "  " in text]
-    assert [label.split()[1] for label in labels] == ["random", "entropy", "margin"]
+    assert [text for text in texts(svg) if text in STRENGTHS] == ["random", "entropy", "margin"]  # from the bottom up
 
 
 def test_edge_cases_draw(rows):
