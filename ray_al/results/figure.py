@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -59,7 +60,8 @@ def canvas(height: float, salt: str, left: float = LEFT, right: float = RIGHT) -
     from matplotlib.figure import Figure
 
     settings: Any = SETTINGS | {"svg.hashsalt": salt}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # only measured here: the browser has its own fonts
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         box = (left / WIDTH, BOTTOM / height, (WIDTH - left - right) / WIDTH, 1 - (TOP + BOTTOM) / height)
         yield figure, figure.add_axes(box)

@@ -127,7 +127,7 @@ def _areas_svg(table: pd.DataFrame, metric: str, styles: Styles) -> str:
             color = styles[name][0]
             axes.plot([low, high], [y, y], color=color, linewidth=2.2, alpha=0.5, solid_capstyle="butt")
             axes.plot([mean], [y], marker="o", color=color, markersize=5.5)
-            end_label(axes, y, f"{mean:.4f}", INK, indent=9)
+            end_label(axes, y, "\N{EN DASH}" if np.isnan(mean) else f"{mean:.4f}", INK, indent=9)
         for level in ranked.loc[ranked["strategy"] == REFERENCE, "mean"].dropna():
             axes.axvline(level, color=GRAY, linewidth=0.8, zorder=0)
         axes.set_ylim(-0.7, len(ranked) - 0.3)
