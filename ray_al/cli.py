@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +37,7 @@ def plan(sweep: SweepPath, set: Sets = None, smoke: Smoke = False) -> None:
     from ray_al.planning import plan_tables
 
     for table in plan_tables(load_sweep(sweep, set or (), smoke)):
-        out.print(table)
+        out.print(table, highlight=False)
 
 
 @app.command()
@@ -138,7 +139,8 @@ def list_methods() -> None:
     from ray_al.methods import KINDS
 
     for kind, rows in KINDS.items():
-        table = Table(title={"strategy": "strategies", "learner": "learners"}[kind], title_justify="left")
+        title = {"strategy": "strategies", "learner": "learners"}[kind]
+        table = Table(title=title, title_justify="left", box=SIMPLE)
         for column in ("name", "what it is", "needs" if kind == "strategy" else "heads", "options"):
             table.add_column(column, overflow="fold")
         for name, row in rows.items():

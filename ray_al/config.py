@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from ray_al.data.datasets import DataError, Dataset, load_dataset, parse_dataset
 from ray_al.data.sources import find_source
-from ray_al.data.spaces import SpaceSpec, parse_space
+from ray_al.data.spaces import SpaceSpec, parse_spaces
 from ray_al.grid import Choice, Grid, Sweep, excluded, protocol_of
 from ray_al.methods import resolve
 from ray_al.sweep_file import ConfigError, ProtocolSection, normalize, read_sweep_file, shape_faults
@@ -98,14 +99,11 @@ def _opt_in(value: str | dict[str, Any], download: bool) -> str | dict[str, Any]
 
 
 def _space_definitions(values: Any, faults: list[str]) -> dict[str, SpaceSpec]:
-    found = {}
-    for name, definition in values.items() if isinstance(values, dict) else ():
-        if isinstance(name, str) and isinstance(definition, dict):
-            try:
-                found[name] = parse_space(name, definition, f"spaces.{name}")
-            except DataError as error:
-                faults += error.faults
-    return found
+    try:
+        return parse_spaces(values) if isinstance(values, dict) else {}
+    except DataError as error:
+        faults += error.faults
+        return {}
 
 
 def _protocols(values: Any) -> list[ProtocolSection]:
@@ -127,6 +125,12 @@ def _budget_faults(dataset: Dataset, section: ProtocolSection) -> list[str]:
         return [
             f"protocol {protocol.label!r} asks for {protocol.total_labels:,} labels, "
             f"the pool of {dataset.label!r} has {size:,} items"
+        ]
+    smallest, share = int(np.bincount(dataset.pool_labels).min()), -(-protocol.initial // dataset.classes)
+    if protocol.balanced and share > smallest:
+        return [
+            f"protocol.initial: {protocol.initial:,} balanced labels take up to {share:,} of each class; the smallest "
+            f"class of {dataset.label!r} has {smallest:,} (balanced: false draws at random)"
         ]
     return []
 

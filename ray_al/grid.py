@@ -13,7 +13,7 @@ from typing import Any
 
 from ray_al.core.trajectory import Protocol
 from ray_al.data.datasets import DataError, Dataset
-from ray_al.data.spaces import SpaceSpec, default_space, parse_space
+from ray_al.data.spaces import SpaceSpec, default_space, find_space, space_faults
 from ray_al.methods import Method, find
 from ray_al.results.schema import TrajectoryName
 from ray_al.sweep_file import AXES, ConfigError, ProtocolSection, ResourcesSection, SweepFile
@@ -93,11 +93,15 @@ def excluded(rules: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> boo
 
 
 def _is(wanted: Any, value: Any) -> bool:
-    names: set[Any] = (
-        {value} if isinstance(value, int) else {getattr(value, "label", None), getattr(value, "name", None)}
-    )
+    names: set[Any]
     if isinstance(value, ProtocolSection):
         names = {value.label or protocol_of(value).label}
+    elif isinstance(value, Dataset):
+        names = {value.label, value.spec.name}
+    elif isinstance(value, Choice):
+        names = {value.label, value.name}
+    else:
+        names = {value}
     return any(one in names for one in (wanted if isinstance(wanted, list) else [wanted]))
 
 
@@ -118,33 +122,32 @@ class Grid:
         self._names_differ()
         if self.faults:
             raise ConfigError(self.faults)
-        used: list[dict[str, SpaceSpec]] = [{} for _ in self.datasets]
-        keys: dict[tuple[int, str], Any] = {}
-        trajectories: dict[str, TrajectoryConfig] = {}
-        for cell in cells:
-            spaces = self._spaces(cell["dataset"], cell["learner"], cell["strategy"])
-            for space in spaces:
-                if (cell["dataset"], space) not in keys:
-                    try:
-                        spec = self.specs[space] if space in self.specs else parse_space(space, None, "space")
-                        keys[cell["dataset"], space] = spec.key(self.datasets[cell["dataset"]], self.specs)
-                        used[cell["dataset"]][space] = spec
-                    except DataError as error:
-                        self.faults += error.faults
-                        keys[cell["dataset"], space] = None
-            trajectory = self._trajectory(cell, spaces, {s: keys[cell["dataset"], s] for s in spaces})
-            trajectories.setdefault(trajectory.id, trajectory)
+        wanted = [self._spaces(cell["dataset"], cell["learner"], cell["strategy"]) for cell in cells]
+        specs: list[dict[str, SpaceSpec]] = [dict(self.specs) for _ in self.datasets]
+        keys: list[dict[str, Any]] = [{} for _ in self.datasets]
+        for d, space in sorted(
+            {(cell["dataset"], s) for cell, names in zip(cells, wanted, strict=True) for s in names}
+        ):
+            self._resolve(self.datasets[d], space, specs[d], keys[d])
         if self.faults:
             raise ConfigError(self.faults)
-        used = [self._with_parents(spaces) for spaces in used]
-        return Sweep(
-            self.file.name, self.file.storage, self.file.resources, tuple(self.datasets), tuple(used),
-            tuple(trajectories.values()), self.raw,
-        )  # fmt: skip
+        trajectories: dict[str, TrajectoryConfig] = {}
+        for cell, spaces in zip(cells, wanted, strict=True):
+            trajectory = self._trajectory(cell, spaces, {s: keys[cell["dataset"]][s] for s in spaces})
+            trajectories.setdefault(trajectory.id, trajectory)  # `full` is one experiment under every protocol
+        file = self.file
+        found = tuple(trajectories.values())
+        return Sweep(file.name, file.storage, file.resources, tuple(self.datasets), tuple(specs), found, self.raw)
 
-    def _with_parents(self, spaces: dict[str, SpaceSpec]) -> dict[str, SpaceSpec]:
-        """Sweep-defined spaces are handed on whole: one may be made of another."""
-        return {**self.specs, **spaces}
+    def _resolve(self, dataset: Dataset, space: str, specs: dict[str, SpaceSpec], keys: dict[str, Any]) -> None:
+        """Find what a space name means for a dataset, and check that it can be made."""
+        try:
+            spec = find_space(space, self.specs)
+            if faults := space_faults(spec, dataset, self.specs):
+                raise DataError(faults)
+            specs[space], keys[space] = spec, spec.key(dataset, self.specs)
+        except DataError as error:
+            self.faults += error.faults
 
     def _cells(self) -> list[dict[str, Any]]:
         values: dict[str, list[Any]] = {

@@ -4,57 +4,64 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from ray_al.cluster.resources import demand, this_machine
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.materialize import dataset_config, has_space
 from ray_al.grid import Sweep
-from ray_al.results.dataset import index
+from ray_al.results.dataset import LedgerIndex, index
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
 
+STATES = ("done", "elsewhere", "partly", "failed", "open")
 
-def plan_tables(sweep: Sweep) -> Iterator[Table]:
+
+def plan_tables(sweep: Sweep) -> Iterator[Table | str]:
     """The grid by dataset, learner, protocol and strategy; then the artifacts."""
     storage = Storage.open(sweep.storage)
     held = index(storage.child(sweep.name))
     elsewhere = frozenset[str]().union(*(index(storage.child(o)).done for o in storage.list() if o != sweep.name))
-    table = Table(title=f"{sweep.name}: {len(sweep.trajectories)} trajectories", title_justify="left")
-    for column in ("dataset", "learner", "protocol", "strategy"):
-        table.add_column(column, overflow="fold")
-    for column in ("done", "elsewhere", "partly", "failed", "open", "rounds open"):
-        table.add_column(column, justify="right")
-    groups: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    groups: dict[tuple[str, str, str], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for t in sweep.trajectories:
-        count = groups[t.name.dataset, t.name.learner, t.name.protocol, t.name.strategy]
-        state = (
-            "done" if t.id in held.done
-            else "elsewhere" if t.id in elsewhere
-            else "failed" if t.id in held.failed
-            else "partly" if held.rounds.get(t.id)
-            else "open"
-        )  # fmt: skip
+        count = groups[t.name.dataset, t.name.learner, t.name.protocol][t.name.strategy]
+        state = _state(t.id, held, elsewhere)
         count[state] += 1
         count["rounds"] += 0 if state in ("done", "elsewhere") else t.protocol.rounds - held.rounds.get(t.id, 0)
-    total: Counter[str] = Counter()
-    for key, count in groups.items():
-        table.add_row(*key, *_cells(count))
-        total += count
-    table.add_row("all", "", "", "", *_cells(total), style="bold")
-    yield table
+    for key, strategies in groups.items():
+        yield _plan_table(" · ".join(key), strategies)
     yield _artifacts(sweep, ArtifactStore(storage))
+    total = Counter(_state(t.id, held, elsewhere) for t in sweep.trajectories)
+    yield f"{sweep.name}: {len(sweep.trajectories)} trajectories: " + ", ".join(f"{n} {s}" for s, n in total.items())
 
 
-def _cells(count: Counter[str]) -> list[str]:
-    return [str(count[key] or "") for key in ("done", "elsewhere", "partly", "failed", "open", "rounds")]
+def _state(trajectory: str, held: LedgerIndex, elsewhere: frozenset[str]) -> str:
+    if trajectory in held.done:
+        return "done"
+    if trajectory in elsewhere:
+        return "elsewhere"  # another sweep of this storage has it: it is taken over, not run
+    if trajectory in held.failed:
+        return "failed"
+    return "partly" if held.rounds.get(trajectory) else "open"
+
+
+def _plan_table(title: str, strategies: Mapping[str, Counter[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table.add_column("strategy", overflow="fold")
+    states = [s for s in STATES if any(count[s] for count in strategies.values())]
+    for column in [*states, "rounds to run"]:
+        table.add_column(column, justify="right")
+    for strategy, count in strategies.items():
+        table.add_row(strategy, *(str(count[state] or "") for state in states), str(count["rounds"]))
+    return table
 
 
 def _artifacts(sweep: Sweep, store: ArtifactStore) -> Table:
-    table = Table(title="artifacts", title_justify="left")
+    table = Table(title="artifacts", title_justify="left", box=SIMPLE)
     for column in ("dataset", "what", "state"):
         table.add_column(column)
     for position, (dataset, spaces) in enumerate(zip(sweep.datasets, sweep.spaces, strict=True)):
@@ -80,7 +87,7 @@ def status_tables(folder: Storage) -> Iterator[Table]:
         counts[strategy]["done" if trajectory in held.done else "failed" if trajectory in failed else "partly"] += 1
         counts[strategy]["rounds"] += sum(row["trajectory_id"] == trajectory and row["status"] == "ok" for row in rows)
     reasons.update(failed.values())
-    table = Table(title=folder.root, title_justify="left")
+    table = Table(title=folder.root, title_justify="left", box=SIMPLE)
     table.add_column("strategy", overflow="fold")
     for column in ("done", "partly", "failed", "rounds on record"):
         table.add_column(column, justify="right")
@@ -88,7 +95,7 @@ def status_tables(folder: Storage) -> Iterator[Table]:
         table.add_row(strategy, *(str(counts[strategy][key] or "") for key in ("done", "partly", "failed", "rounds")))
     yield table
     if reasons:
-        why = Table(title="failures", title_justify="left")
+        why = Table(title="failures", title_justify="left", box=SIMPLE)
         why.add_column("times", justify="right")
         why.add_column("reason", overflow="fold")
         for reason, times in reasons.most_common(20):

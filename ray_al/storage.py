@@ -54,6 +54,7 @@ class Storage:
         """
         target = posixpath.join(self.root, name)
         if self.filesystem is not None:
+            self.filesystem.create_dir(posixpath.dirname(target), recursive=True)  # nothing to do on object stores
             with self.filesystem.open_output_stream(target) as out:
                 out.write(data)
             return
