@@ -2,14 +2,19 @@
 
 Every block is worked by single-threaded torch operations and results are joined in block order, so neither the pool's
 size nor what else runs on the machine can change a result. Torch releases the GIL, so the blocks do run in parallel.
+Operands of matrix products are allocated by torch, never numpy memory: the products' bits depend on its alignment,
+which is 64 bytes for torch, and for numpy, files and shared memory anything.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,7 +61,26 @@ def _positive(count: int | str) -> int:
 
 def _enter_worker() -> None:
     _local.worker = True
+    torch.get_num_threads()  # torch's first use in a thread takes the process's number: have it before setting ours
     torch.set_num_threads(1)
+    _one_mkl_thread()
+
+
+def _one_mkl_thread() -> None:
+    """MKL's number of threads is the process's, set by the last `torch.set_num_threads` of any thread, and changes
+    the last bits of products and factorizations; a worker keeps a number of its own."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    with contextlib.suppress(OSError, AttributeError):  # a build without MKL, or another system
+        ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local(1)
+
+
+def _forget_pool() -> None:
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # threads do not survive a fork
 
 
 def _start_pool(count: int) -> ThreadPoolExecutor:
@@ -130,7 +154,8 @@ def float_rows(x: np.ndarray, start: int, stop: int, shift: np.ndarray | None = 
 
 def double_rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
     """Rows `ids` of x as a float64 tensor, less `shift`."""
-    out = torch.from_numpy(x[ids].astype(np.float64))
+    out = torch.empty((len(ids), x.shape[1]), dtype=torch.float64)
+    np.copyto(out.numpy(), x[ids])
     return out if shift is None else out.sub_(torch.from_numpy(shift.astype(np.float64)))
 
 

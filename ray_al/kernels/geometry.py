@@ -67,7 +67,8 @@ class Euclidean:
         self.rows = blocks.block_rows(x.shape[1])
         # Distances do not change when all rows move; norms, and with them the rounding, become small.
         sample = blocks.double_rows(x, np.linspace(0, len(x) - 1, min(len(x), 1024)).astype(np.int64))
-        blocks.check_finite(sample, "a sampled row of x")
+        if not torch.isfinite(sample).all():
+            blocks.map_blocks(lambda a, b: blocks.check_finite(blocks.float_rows(x, a, b), "x", a), len(x), self.rows)
         self.shift = sample.mean(0).float().numpy()
         self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
 

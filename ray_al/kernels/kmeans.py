@@ -17,7 +17,7 @@ def kmeans(
 
     Ends when no row changes its cluster, when the squared moves of all centers sum to no more than `tol` times the
     mean variance of a column (as scikit-learn does), or after `max_iter` rounds. A cluster that loses all its rows
-    takes the row that is farthest from its own center, so every cluster is used while there are distinct rows left.
+    takes the row that is farthest from its own center, so no cluster of the answer is empty.
 
     Returns:
         assignment (N,) int32, centers (clusters, d) float32, and inertia: the sum of squared distances to them.
@@ -46,6 +46,9 @@ def kmeans(
         if shift <= enough:
             break
     assignment, squares = _assign(space, centers)
+    for cluster, row in _fill_empty(assignment, squares, clusters):
+        centers[cluster] = blocks.double_rows(x, np.array([row]), space.shift)[0]
+        squares[row] = 0
     centers += torch.from_numpy(space.shift.astype(np.float64))
     return assignment, centers.float().numpy(), float(squares.sum())
 
@@ -79,18 +82,23 @@ def _assign(space: Euclidean, centers: torch.Tensor) -> tuple[np.ndarray, np.nda
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _fill_empty(assignment: np.ndarray, squares: np.ndarray, clusters: int) -> None:
-    """Give each empty cluster the row farthest from its center, in place; rows alone in their cluster stay."""
+def _fill_empty(assignment: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:
+    """Give each empty cluster the row farthest from its center, in place; (cluster, row) of each move.
+
+    Rows alone in their cluster stay.
+    """
     sizes = np.bincount(assignment, minlength=clusters)
     empty = np.flatnonzero(sizes == 0)
     if not len(empty):
-        return
-    farthest = iter(np.argsort(-squares, kind="stable"))
-    for cluster in empty:
+        return []
+    moves = []
+    farthest = iter(np.argsort(-squares, kind="stable").tolist())
+    for cluster in empty.tolist():
         row = next(row for row in farthest if sizes[assignment[row]] > 1)
         sizes[assignment[row]] -= 1
         assignment[row] = cluster
-        sizes[cluster] = 1
+        moves.append((cluster, row))
+    return moves
 
 
 def _means(space: Euclidean, assignment: np.ndarray, clusters: int) -> torch.Tensor:

@@ -102,6 +102,6 @@ class NeighborIndex:
             found, far = self._search(blocks.float_rows(self.x, start, stop).numpy(), k + 1)
             keep = found != np.arange(start, stop)[:, None]
             keep[keep.all(1), -1] = False  # crowded out by k + 1 duplicates: any k of them will do
-            ids[start:stop] = found[keep].reshape(-1, k)
-            distances[start:stop] = far[keep].reshape(-1, k)
+            ids[start:stop] = found[keep].reshape(stop - start, k)
+            distances[start:stop] = far[keep].reshape(stop - start, k)
         return ids, distances

@@ -1,0 +1,103 @@
+"""k-means and typicality."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+from ray_al.kernels.kmeans import kmeans
+from ray_al.kernels.typicality import typicality
+from tests.kernels.matrices import distances, matrices
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices(), st.data())
+def test_assignment_is_nearest_and_inertia_true(x, data):
+    clusters = data.draw(st.sampled_from(sorted({1, (len(x) + 1) // 2, len(x)})))
+    assignment, centers, inertia = kmeans(x, clusters, seed=0)
+    assert assignment.dtype == np.int32
+    assert centers.shape == (clusters, x.shape[1])
+    assert centers.dtype == np.float32
+    table = distances(x, centers)
+    slack = 1e-5 * (1 + np.abs(x.astype(float)).max())
+    own = table[np.arange(len(x)), assignment]
+    np.testing.assert_allclose(own, table.min(1), atol=2e-3 * table.max() + slack)
+    assert inertia == pytest.approx(np.square(own).sum(), rel=1e-2, abs=len(x) * slack**2)
+    assert len(np.unique(assignment)) == clusters
+    for a, b in zip(kmeans(x, clusters, seed=0), (assignment, centers, inertia), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_separated_clusters_are_found():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 8, 4000)
+    x = (20 * rng.standard_normal((8, 16))[truth] + rng.standard_normal((4000, 16)) + 100).astype(np.float32)
+    assignment, centers, inertia = kmeans(x, 8, seed=1)
+    assert len(np.unique(np.stack([truth, assignment]), axis=1).T) == 8
+    means = np.stack([x[assignment == c].mean(0, dtype=np.float64) for c in range(8)])
+    np.testing.assert_allclose(centers, means, atol=1e-3)
+    assert inertia == pytest.approx(np.square(x - means[assignment]).sum(), rel=1e-4)
+
+
+def test_inertia_is_on_par_with_scikit_learn():
+    x = np.random.default_rng(0).standard_normal((3000, 10)).astype(np.float32)
+    ours = np.mean([kmeans(x, 40, seed)[2] for seed in range(3)])
+    theirs = np.mean([KMeans(40, n_init=1, random_state=seed).fit(x).inertia_ for seed in range(3)])
+    assert ours < 1.02 * theirs
+
+
+def test_no_cluster_stays_empty():
+    x = np.concatenate([np.zeros((100, 2)), np.arange(10)[:, None] * [1.0, 0]]).astype(np.float32)
+    assignment, _, inertia = kmeans(x, 10, seed=0)
+    assert len(np.unique(assignment)) == 10
+    assert inertia == pytest.approx(0, abs=1e-9)
+
+
+@settings(max_examples=80, deadline=None)
+@given(matrices(max_rows=60), st.integers(1, 25), st.integers(1, 3), st.integers(0, 99))
+def test_typicality_is_the_inverse_mean_distance(x, neighbors, parts, seed):
+    order = np.random.default_rng(seed).permutation(len(x))
+    groups = np.array_split(order, parts)
+    values = typicality(x, groups, neighbors)
+    assert len(values) == parts
+    for group, value in zip(groups, values, strict=True):
+        assert value.dtype == np.float32
+        assert value.shape == group.shape
+        count = min(neighbors, len(group) - 1)
+        if count < 1:
+            assert (value == 0).all()
+            continue
+        table = distances(x[group], x[group])
+        np.fill_diagonal(table, np.inf)
+        mean = np.sort(table, 1)[:, :count].mean(1)
+        assert np.isfinite(value).all()
+        assert (value[mean == 0] == np.finfo(np.float32).max).all()
+        np.testing.assert_allclose(value[mean > 0], 1 / mean[mean > 0], rtol=1e-3)
+
+
+def test_typicality_of_a_group_longer_than_a_block():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5000, 3)).astype(np.float32)
+    x[4000:] = x[:1000]  # duplicates in other blocks
+    (value,) = typicality(x, [np.arange(5000)], 3)
+    rows = np.arange(0, 5000, 97)
+    table = distances(x[rows], x)
+    table[np.arange(len(rows)), rows] = np.inf
+    np.testing.assert_allclose(value[rows], 1 / np.sort(table, 1)[:, :3].mean(1), rtol=1e-3)
+
+
+def test_bad_input_names_the_value():
+    x = np.zeros((5, 2), np.float32)
+    for clusters in (0, 6):
+        with pytest.raises(ValueError, match=f"clusters is {clusters}"):
+            kmeans(x, clusters, 0)
+    with pytest.raises(ValueError, match="neighbors is 0"):
+        typicality(x, [np.arange(3)], 0)
+    with pytest.raises(ValueError, match="groups holds id 7"):
+        typicality(x, [np.array([7])], 1)
+    x[3, 1] = np.nan
+    with pytest.raises(ValueError, match="x is nan at row 3"):
+        kmeans(x, 2, 0)
+    with pytest.raises(ValueError, match="nan"):
+        typicality(x, [np.arange(5)], 1)
