@@ -13,7 +13,7 @@ from ray_al.results.page import Column, document, duration, html_table, section
 from ray_al.results.plots import METRIC_NAMES, learning_curve_figures
 from ray_al.results.report_tables import areas, balance, failures, needed, times
 from ray_al.results.schema import SCHEMA
-from ray_al.results.selection import CELL, FULL, ok_rounds, trajectories
+from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, trajectories
 from ray_al.results.statistics import Verdict, best
 
 TOGGLES = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
@@ -39,12 +39,13 @@ def write_report(results: pd.DataFrame, title: str, meta: Mapping[str, Any] | No
     if results.empty:
         results = SCHEMA.empty_table().to_pandas()
     table, rows = trajectories(results), ok_rounds(results)
+    measured = results[[*ARM, "seed", "trajectory_id", "round", "labels", "status", *METRIC_NAMES]]  # without the lists
     names = [key for key in CELL if rows[key].nunique() > 1] + ["strategy"]
     parts = [
         _headline(title, table, rows, meta),
-        _curves(results, rows),
-        areas(results, table, names),
-        needed(results, names),
+        _curves(measured, rows),
+        areas(measured, table, names),
+        needed(measured, names),
         times(rows, names),
         balance(rows, names),
         failures(results, str(meta.get("rerun", ""))),

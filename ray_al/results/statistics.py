@@ -53,16 +53,17 @@ def aulc(results: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     aulc is the area under the learning curve by the trapezoid rule over labels, divided by the range of labels: a mean
     of the metric, in [0, 1] for accuracy. With one round it is the metric itself.
     """
-    from scipy.integrate import trapezoid
-
-    def area(rounds: pd.DataFrame) -> float:
-        x, y = rounds["labels"].to_numpy(float), rounds[metric].to_numpy(float)
-        return float(y[0] if len(x) == 1 else trapezoid(y, x) / (x[-1] - x[0]))
-
-    keys = [*ARM, "seed", "trajectory_id"]
-    found = [(*key, area(rounds)) for key, rounds in complete_rounds(results).groupby(keys, sort=True)]
-    table = pd.DataFrame(found, columns=[*keys, "aulc"])
-    return table.astype({"seed": "int64", "aulc": "float64"})
+    rows = complete_rounds(results)  # sorted: each trajectory's rounds lie together, in order
+    first = ~rows.duplicated("trajectory_id").to_numpy()
+    table = rows.loc[first, [*ARM, "seed", "trajectory_id"]].reset_index(drop=True)
+    if table.empty:
+        return table.assign(aulc=pd.Series(dtype=float))
+    x, y = rows["labels"].to_numpy(float), rows[metric].to_numpy(float)
+    pieces = np.r_[0.0, np.diff(x) * (y[1:] + y[:-1]) / 2]
+    pieces[first] = 0.0  # a piece reaches back to the round before, which here is another trajectory's
+    starts = np.flatnonzero(first)
+    width = x[np.r_[starts[1:], len(x)] - 1] - x[starts]  # (n,) range of labels
+    return table.assign(aulc=np.where(width > 0, np.add.reduceat(pieces, starts) / np.maximum(width, 1), y[starts]))
 
 
 def holm(p: pd.Series) -> pd.Series:
