@@ -1,0 +1,118 @@
+"""Run a sweep as a user would, kill one of its processes with SIGKILL at a chosen moment, and compare what is left.
+
+Shared by the tests and by benchmarks/random_kills.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import yaml
+
+from ray_al import load_results
+from ray_al.results.schema import CIRCUMSTANCE_COLUMNS
+
+COMMAND = [sys.executable, "-m", "ray_al", "run"]
+# What each victim's process is called, as Ray titles it; the driver is the command itself.
+VICTIMS = {
+    "driver": None,
+    "trial": "ray::ImplicitFunc",
+    "scorer": "ray::ServiceHost",
+    "store": "ray::FeatureStore",
+    "raylet": "raylet",
+    "runtime": "",  # every process of Ray at once
+}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    file: Path
+    folder: Path  # <storage>/<name>
+
+
+def write_sweep(folder: Path, storage: Path, **axes: object) -> Sweep:
+    """A sweep on digits that keeps two cores busy for some seconds."""
+    raw = {
+        "name": "kills",
+        "storage": str(storage),
+        "axes": {
+            "dataset": ["digits"],
+            "learner": ["logreg"],
+            "strategy": ["random", "entropy", "kcenter_greedy", "badge", "typiclust"],
+            "seed": 3,
+            **axes,
+        },
+        "protocol": {"initial": 10, "batch": 10, "rounds": 8},
+    }
+    path = folder / "kills.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return Sweep(path, storage / "kills")
+
+
+def run(sweep: Sweep, *options: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [*COMMAND, str(sweep.file), "--no-dashboard", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def run_and_kill(sweep: Sweep, victim: str, after_rounds: int, delay: float = 0.0, timeout: float = 300) -> int:
+    """Start the command, kill `victim` once `after_rounds` rounds are on record and `delay` seconds have passed.
+
+    Returns the command's exit code; -9 when it was the victim. A command that ends before the moment comes is not
+    touched.
+    """
+    command = [*COMMAND, str(sweep.file), "--no-dashboard"]
+    with open(sweep.file.with_suffix(".log"), "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + timeout
+            while process.poll() is None and _rounds(sweep.folder) < after_rounds and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(delay)
+            if process.poll() is None:
+                _kill(psutil.Process(process.pid), victim)
+            return process.wait(timeout=max(1.0, deadline - time.monotonic()))
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _rounds(folder: Path) -> int:
+    """Rounds on record so far, a finished trajectory counting as one."""
+    return sum(1 for _ in (folder / "ledger").glob("**/*.parquet"))
+
+
+def _kill(driver: psutil.Process, victim: str) -> None:
+    if victim == "driver":
+        driver.kill()
+        return
+    title = VICTIMS[victim] or ""
+    for child in driver.children(recursive=True):
+        try:
+            name = " ".join(child.cmdline()) or child.name()
+            if title in name:
+                os.kill(child.pid, signal.SIGKILL)
+                if victim != "runtime":
+                    return
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+
+
+def comparable(folder: Path) -> pd.DataFrame:
+    """The results without what may differ between two runs of one experiment."""
+    frame = load_results(folder)
+    return frame.drop(columns=list(CIRCUMSTANCE_COLUMNS))
+
+
+def assert_same_results(folder: Path, undisturbed: Path) -> None:
+    """Equal in every column but timing, host and device; no trajectory left unfinished, no half file."""
+    pd.testing.assert_frame_equal(comparable(folder), comparable(undisturbed), check_exact=True)
+    assert not [p for p in folder.rglob(".*") if p.name != ".lock"], "a draft was left behind"
