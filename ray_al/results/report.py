@@ -142,18 +142,23 @@ def _verdict(verdict: Verdict | None) -> str:
 
 def _configuration(results: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     """The sweep file, what else the caller knows, and where and with which versions the rounds ran."""
-    facts = {str(key): str(value) for key, value in meta.items() if key not in OWN_KEYS}
+    others = {str(key): value for key, value in meta.items() if key not in OWN_KEYS}
+    nested = {key: value for key, value in others.items() if isinstance(value, Mapping | list | tuple) and value}
+    facts = {key: str(value) for key, value in others.items() if key not in nested}
     for key in ("host", "device"):
         facts[f"{key}s"] = ", ".join(sorted(set(results[key].dropna().astype(str)) - {""}))
     facts |= {f"version of {name}": value for name, value in _versions(results["versions"]).items()}
     columns = [Column("", lambda fact: fact[0], numeric=False), Column("", lambda fact: fact[1], numeric=False)]
     known = [fact for fact in facts.items() if fact[1]]
-    body = html_table(known, columns) if known else "<p>Nothing was recorded yet.</p>\n"
-    config = meta.get("config")
-    if config:
-        text = config if isinstance(config, str) else json.dumps(config, indent=2, default=str)
-        body = f"<pre>{escape(text)}</pre>\n" + body
-    return section("configuration", "Configuration and versions", body)
+    body = "".join(f"<p>{escape(key)}:</p>\n{_block(value)}" for key, value in nested.items())
+    body = (_block(meta["config"]) if meta.get("config") else "") + body
+    body += html_table(known, columns) if known else ""
+    return section("configuration", "Configuration and versions", body or "<p>Nothing was recorded yet.</p>\n")
+
+
+def _block(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return f"<pre>{escape(text)}</pre>\n"
 
 
 def _versions(column: pd.Series) -> dict[str, str]:

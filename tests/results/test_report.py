@@ -59,10 +59,19 @@ def headings(page: Page) -> list[str]:
 
 def test_a_finished_sweep_shows_everything(sweep):
     results = sweep({"random": 0.15, "margin": 0.4, "entropy": 0.2}, full=0.97, noise=0.004)
-    meta = {"path": "runs/demo", "config": "name: demo\n", "note": "a <note>"}
+    meta = {"path": "runs/demo", "config": "name: demo\n", "note": "a <note>", "axes": {"seed": 5}}
     page = Page(write_report(results, "demo", meta))
     assert headings(page) == ["curves", "areas", "needed", "time", "balance", "configuration", "use"]
-    for part in ("20 of 20", "margin wins", "to 90%", "name: demo", "a <note>", 'load_results("runs/demo")', "numpy"):
+    for part in (
+        "20 of 20",
+        "margin wins",
+        "to 90%",
+        "name: demo",
+        "a <note>",
+        'axes: { "seed": 5 }',
+        'load_results("runs/demo")',
+        "numpy",
+    ):
         assert part in page.text
     assert sum(tag == "svg" for tag, _ in page.tags) == 4 + 1  # one cell: four metrics and the areas
 
