@@ -106,7 +106,11 @@ def run(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 def alone(work: Callable[[], R]) -> R:
-    """Run small work in one pool thread, for the same bits as within a block."""
+    """Run small torch work in one pool thread.
+
+    In the calling thread it would use torch's own threads: bits that depend on their number, and long waits for each
+    other on a busy machine.
+    """
     return run(lambda _: work(), (None,))[0]
 
 

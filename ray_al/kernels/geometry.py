@@ -19,6 +19,7 @@ CLOSE = 1 / 64  # relative to |a|^2 + |p|^2; above it float32 leaves four correc
 _NOISE = 1e-5  # relative error that float32 may have made
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
 _POINTS = 256  # picked rows worked at once
+_PAIRS = 4096  # pairs worked at once from their differences
 
 ProbRows = Callable[[int, int], np.ndarray]
 
@@ -65,12 +66,17 @@ class Euclidean:
         blocks.check_matrix(x)
         self.x, self.count = x, len(x)
         self.rows = blocks.block_rows(x.shape[1])
-        # Distances do not change when all rows move; norms, and with them the rounding, become small.
-        sample = blocks.double_rows(x, np.linspace(0, len(x) - 1, min(len(x), 1024)).astype(np.int64))
-        if not torch.isfinite(sample).all():
-            blocks.map_blocks(lambda a, b: blocks.check_finite(blocks.float_rows(x, a, b), "x", a), len(x), self.rows)
-        self.shift = sample.mean(0).float().numpy()
+        self.shift = blocks.alone(self._center)
         self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
+
+    def _center(self) -> np.ndarray:
+        """Mean of up to 1024 rows. Distances do not change when all rows move, and their rounding becomes small."""
+        sample = blocks.double_rows(self.x, np.linspace(0, self.count - 1, min(self.count, 1024)).astype(np.int64))
+        if not torch.isfinite(sample).all():
+            for start in range(0, self.count, self.rows):
+                stop = min(start + self.rows, self.count)
+                blocks.check_finite(blocks.float_rows(self.x, start, stop), "x", start)
+        return sample.mean(0).float().numpy()
 
     def _block_norms(self, start: int, stop: int) -> np.ndarray:
         block = blocks.float_rows(self.x, start, stop, self.shift)
@@ -82,11 +88,16 @@ class Euclidean:
 
     def lower(self, best: np.ndarray, ids: np.ndarray) -> None:
         for start in range(0, len(ids), _POINTS):
-            self._lower(best, blocks.double_rows(self.x, ids[start : start + _POINTS], self.shift))
+            self._lower(best, ids[start : start + _POINTS])
 
-    def _lower(self, best: np.ndarray, points: torch.Tensor) -> None:
-        rough_points = points.float()  # (p, d)
-        point_norms = rough_points.square().sum(1, keepdim=True)  # (p, 1)
+    def _points(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (p, d) in float64 and in float32, and their squared norms (p, 1)."""
+        points = blocks.double_rows(self.x, ids, self.shift)
+        rough = points.float()
+        return points, rough, rough.square().sum(1, keepdim=True)
+
+    def _lower(self, best: np.ndarray, ids: np.ndarray) -> None:
+        points, rough_points, point_norms = blocks.alone(lambda: self._points(ids))
 
         def work(start: int, stop: int) -> None:
             block = blocks.float_rows(self.x, start, stop, self.shift)
@@ -112,16 +123,17 @@ class Euclidean:
         rows = blocks.double_rows(self.x, ids, self.shift)
         norms = rows.square().sum(1)
         table = torch.addmm(norms, rows, rows.T, alpha=-2).add_(norms[:, None])
-        for row, touching in _touching_rows(table, norms):
-            table[row, touching] = (rows[touching] - rows[row]).square().sum(1)
+        for one, other in _touching_pairs(table, norms):
+            table[one, other] = (rows[one] - rows[other]).square().sum(1)
         return table.numpy()
 
 
-def _touching_rows(table: torch.Tensor, scale: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
-    """(row, columns) of the entries of table (m, m) too small for a product; the diagonal is always among them."""
-    touching = table < TOUCHING * scale
-    touching.fill_diagonal_(True)
-    return [(row, torch.nonzero(touching[row])[:, 0]) for row in range(len(table))]
+def _touching_pairs(table: torch.Tensor, scale: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows and columns, in parts, of the entries of table (m, m) too small for a product; its diagonal becomes 0."""
+    table.fill_diagonal_(0)
+    touching = (table < TOUCHING * scale).fill_diagonal_(False)
+    rows, columns = torch.nonzero(touching, as_tuple=True)
+    return list(zip(rows.split(_PAIRS), columns.split(_PAIRS), strict=True))
 
 
 class GradientEmbedding:
@@ -174,11 +186,16 @@ class GradientEmbedding:
 
     def lower(self, best: np.ndarray, ids: np.ndarray) -> None:
         for start in range(0, len(ids), _POINTS):
-            self._lower(best, *self._picked(ids[start : start + _POINTS]))
+            self._lower(best, ids[start : start + _POINTS])
 
-    def _lower(self, best: np.ndarray, point_q: torch.Tensor, point_h: torch.Tensor) -> None:
-        rough_q, rough_h = -2 * point_q.float(), point_h.float()
-        norms_p = (point_q.square().sum(1) * point_h.square().sum(1)).float()[:, None]
+    def _points(self, ids: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """q (p, C) and h (p, D) in float64, -2 q and h in float32, and the squared norms (p, 1)."""
+        q, h = self._picked(ids)
+        norms = q.square().sum(1, keepdim=True) * h.square().sum(1, keepdim=True)
+        return q, h, -2 * q.float(), h.float(), norms.float()
+
+    def _lower(self, best: np.ndarray, ids: np.ndarray) -> None:
+        point_q, point_h, rough_q, rough_h, norms_p = blocks.alone(lambda: self._points(ids))
 
         def work(start: int, stop: int) -> None:
             q, h = self._block(start, stop)
@@ -207,8 +224,8 @@ class GradientEmbedding:
         q, h = self._picked(ids)
         norms = q.square().sum(1) * h.square().sum(1)
         table = (q @ q.T).mul_(h @ h.T).mul_(-2).add_(norms).add_(norms[:, None])
-        for row, touching in _touching_rows(table, norms):
-            table[row, touching] = _outer_distance(q[touching], h[touching], q[row], h[row])
+        for one, other in _touching_pairs(table, norms):
+            table[one, other] = _outer_distance(q[one], h[one], q[other], h[other])
         return table.numpy()
 
 

@@ -31,7 +31,7 @@ def kmeans(
     rng = np.random.default_rng(seed)
     everything = np.arange(space.count)
     ids, _ = sample(space, np.ones(space.count, bool), clusters, everything, rng)
-    centers = blocks.double_rows(x, ids, space.shift)  # (K, d) float64, moved by the shift
+    centers = x[ids].astype(np.float64) - space.shift  # (K, d)
     enough = tol * _column_variance(space)
     assignment = np.full(space.count, -1, np.int32)
     for _ in range(max_iter):
@@ -41,23 +41,25 @@ def kmeans(
         if np.array_equal(previous, assignment):
             break
         moved = _means(space, assignment, clusters)
-        shift = float((moved - centers).square().sum())
+        shift = np.square(moved - centers).sum()
         centers = moved
         if shift <= enough:
             break
     assignment, squares = _assign(space, centers)
     for cluster, row in _fill_empty(assignment, squares, clusters):
-        centers[cluster] = blocks.double_rows(x, np.array([row]), space.shift)[0]
+        centers[cluster] = x[row].astype(np.float64) - space.shift
         squares[row] = 0
-    centers += torch.from_numpy(space.shift.astype(np.float64))
-    return assignment, centers.float().numpy(), float(squares.sum())
+    return assignment, (centers + space.shift).astype(np.float32), float(squares.sum())
 
 
 def _column_variance(space: Euclidean) -> float:
     """Mean over columns of the variance over rows."""
-    sums = blocks.map_blocks(lambda a, b: _moved(space, a, b).sum(0, dtype=torch.float64), space.count, space.rows)
-    mean = torch.stack(sums).sum(0) / space.count
-    total = space.norms.sum(dtype=np.float64) / space.count - float(mean.square().sum())
+
+    def work(start: int, stop: int) -> np.ndarray:
+        return _moved(space, start, stop).sum(0, dtype=torch.float64).numpy()
+
+    mean = np.sum(blocks.map_blocks(work, space.count, space.rows), 0) / space.count
+    total = space.norms.sum(dtype=np.float64) / space.count - np.square(mean).sum()
     return max(float(total), 0.0) / space.x.shape[1]
 
 
@@ -65,10 +67,9 @@ def _moved(space: Euclidean, start: int, stop: int) -> torch.Tensor:
     return blocks.float_rows(space.x, start, stop, space.shift)
 
 
-def _assign(space: Euclidean, centers: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _assign(space: Euclidean, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N,) int32 nearest center of every row, and (N,) float64 squared distance to it."""
-    rough = centers.float()
-    norms = rough.square().sum(1)
+    rough, norms = blocks.alone(lambda: _rough(centers))
     rows = blocks.block_rows(centers.shape[1] + len(centers))
 
     def work(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +81,11 @@ def _assign(space: Euclidean, centers: torch.Tensor) -> tuple[np.ndarray, np.nda
 
     parts = blocks.map_blocks(work, space.count, rows)
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _rough(centers: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    rough = blocks.float_rows(centers, 0, len(centers))
+    return rough, rough.square().sum(1)
 
 
 def _fill_empty(assignment: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:
@@ -101,7 +107,7 @@ def _fill_empty(assignment: np.ndarray, squares: np.ndarray, clusters: int) -> l
     return moves
 
 
-def _means(space: Euclidean, assignment: np.ndarray, clusters: int) -> torch.Tensor:
+def _means(space: Euclidean, assignment: np.ndarray, clusters: int) -> np.ndarray:
     """(K, d) float64 mean of every cluster's rows; clusters are never empty here."""
     order = np.argsort(assignment, kind="stable")
     ends = np.cumsum(np.bincount(assignment, minlength=clusters))
@@ -116,4 +122,4 @@ def _means(space: Euclidean, assignment: np.ndarray, clusters: int) -> torch.Ten
         out[cluster] = total / len(members) - shift
 
     blocks.run(work, range(clusters))
-    return torch.from_numpy(out)
+    return out

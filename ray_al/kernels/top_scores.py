@@ -79,9 +79,10 @@ def _linear(
     blocks.check_matrix(weights, "weights")
     if weights.shape[1] != x.shape[1] or bias.shape != weights.shape[:1]:
         raise ValueError(f"weights {weights.shape} and bias {bias.shape} do not fit x {x.shape}")
+    for array, name in ((weights, "weights"), (bias, "bias")):
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}")
     w, b = blocks.float_rows(weights, 0, len(weights)), blocks.float_rows(bias[:, None], 0, len(bias))
-    blocks.check_finite(w, "weights")
-    blocks.check_finite(b, "bias")
 
     def work(start: int, stop: int) -> np.ndarray:
         logits = torch.addmm(b, w, blocks.float_rows(x, start, stop).T)  # (C, n)
