@@ -111,7 +111,7 @@ h2{font-size:1.2rem;margin:44px 0 6px;padding-top:14px;border-top:1px solid var(
 p{margin:6px 0;max-width:75ch}.lead,.soft{color:var(--soft)}
 code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre{background:var(--card);padding:12px 14px;border-radius:6px;overflow-x:auto;margin:8px 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(148px,1fr));gap:10px;margin:18px 0 0;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;margin:18px 0 0;padding:0}
 .tiles div{background:var(--card);border-radius:8px;padding:10px 14px;min-width:0}
 .tiles dt{color:var(--soft);font-size:13px}.tiles dd{margin:0;font-size:1.25rem;font-weight:600;line-height:1.35}
 .tiles dd small{display:block;font-size:12.5px;font-weight:400;color:var(--soft);overflow-wrap:anywhere;line-height:1.4}

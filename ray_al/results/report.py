@@ -13,7 +13,7 @@ from ray_al.results.page import Column, document, duration, html_table, section
 from ray_al.results.plots import METRIC_NAMES, learning_curve_figures
 from ray_al.results.report_tables import areas, balance, failures, needed, times
 from ray_al.results.schema import SCHEMA
-from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, trajectories
+from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, share_full, trajectories
 from ray_al.results.statistics import Verdict, best
 
 TOGGLES = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
@@ -40,7 +40,8 @@ def write_report(results: pd.DataFrame, title: str, meta: Mapping[str, Any] | No
         results = SCHEMA.empty_table().to_pandas()
     table, rows = trajectories(results), ok_rounds(results)
     measured = results[[*ARM, "seed", "trajectory_id", "round", "labels", "status", *METRIC_NAMES]]  # without the lists
-    names = [key for key in CELL if rows[key].nunique() > 1] + ["strategy"]
+    shown = share_full(rows[ARM].drop_duplicates())
+    names = [key for key in CELL if shown[key].nunique() > 1] + ["strategy"]
     parts = [
         _headline(title, table, rows, meta),
         _curves(measured, rows),
@@ -97,7 +98,7 @@ def _curves(results: pd.DataFrame, rows: pd.DataFrame) -> str:
     if rows.empty:
         return section("curves", "Learning curves", "<p>No round is finished yet.</p>\n")
     verdicts = {(v.dataset, v.learner, v.protocol): v for v in best(results)}
-    cells = len(rows[CELL].drop_duplicates())
+    cells = len(share_full(rows[ARM].drop_duplicates())[CELL].drop_duplicates())
     metrics = [m for m in TOGGLES if rows[m].notna().any()] or ["accuracy"]
     metrics = metrics if cells * len(metrics) <= MAX_FIGURES else metrics[:1]
     figures: dict[tuple[str, str, str], str] = {}

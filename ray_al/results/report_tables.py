@@ -12,7 +12,7 @@ import pandas as pd
 
 from ray_al.results.page import NOTHING, Column, duration, html_table, interval, number, section
 from ray_al.results.plots import aulc_figures
-from ray_al.results.selection import ARM, CELL, FULL
+from ray_al.results.selection import ARM, CELL, FULL, share_full
 from ray_al.results.statistics import aulc_table, format_p, labels_to_accuracy
 
 MAX_FAILURES = 200
@@ -119,7 +119,12 @@ def times(rows: pd.DataFrame, names: Sequence[str]) -> str:
         _count("rounds", "rounds"),
     ]
     lead = "Median wall-clock time over rounds and seeds. Trials share the machine, so times are no benchmark."
-    return section("time", "Time per round", html_table(table.reset_index().itertuples(), columns), lead)
+    return section("time", "Time per round", html_table(_ordered(table).itertuples(), columns), lead)
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    """A table indexed by arm as rows in order, `full` among those that it bounds."""
+    return share_full(table.reset_index()).sort_values(ARM, kind="stable")
 
 
 def class_balance(rows: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +151,7 @@ def balance(rows: pd.DataFrame, names: Sequence[str]) -> str:
     """How evenly each strategy has asked about the classes."""
     if rows.empty:
         return ""
-    table = class_balance(rows).groupby(ARM)[["entropy", "rarest", "commonest"]].mean().reset_index()
+    table = class_balance(rows).groupby(ARM)[["entropy", "rarest", "commonest"]].mean()
     columns = [
         *(_text(name) for name in names),
         Column("entropy", lambda row: number(row.entropy, 3), note="1: all classes equally often; 0: one class only"),
@@ -157,7 +162,7 @@ def balance(rows: pd.DataFrame, names: Sequence[str]) -> str:
         "Class shares of all labels paid for, the initial set included, after the last round; means over seeds. The "
         "entropy is divided by its maximum: 1 means all classes equally often."
     )
-    return section("balance", "Class balance of the labels", html_table(table.itertuples(), columns), lead)
+    return section("balance", "Class balance of the labels", html_table(_ordered(table).itertuples(), columns), lead)
 
 
 def _percent(row: Any, key: str) -> tuple[str, float]:

@@ -84,6 +84,20 @@ def common_grid(grids: Iterable[tuple[int, ...]], seen: Iterable[tuple[int, ...]
     return max(counts, key=lambda grid: (counts[grid], len(grid), grid), default=())
 
 
+def share_full(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the rows of `full` in every cell of their dataset and learner.
+
+    `full` spends no budget round by round, so it runs under a protocol of its own; it bounds all of them. Where nothing
+    else ran on its dataset and learner, or it ran under the cell's own protocol, it stays as it is.
+    """
+    is_full = table["strategy"] == FULL
+    full, cells = table[is_full], table.loc[~is_full, CELL].drop_duplicates()
+    home = full.merge(cells.assign(home=True), on=CELL, how="left")["home"].notna().to_numpy()
+    guests = full[~home].merge(cells, on=["dataset", "learner"], how="left", suffixes=("_own", ""))
+    guests["protocol"] = guests["protocol"].fillna(guests["protocol_own"])
+    return pd.concat([table[~is_full], full[home], guests[table.columns]], ignore_index=True)
+
+
 def complete_rounds(results: pd.DataFrame) -> pd.DataFrame:
     """The rounds of trajectories that are done and share their cell's label grid; `full` left out."""
     table = trajectories(results)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ray_al.results.selection import ARM, CELL, FULL, complete_rounds, ok_rounds
+from ray_al.results.selection import ARM, CELL, FULL, complete_rounds, ok_rounds, share_full
 
 REFERENCE = "random"
 LOWER_IS_BETTER = frozenset({"nll", "ece"})
@@ -40,11 +40,13 @@ def summarize(values: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFr
 def learning_curves(results: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """Per (dataset, learner, protocol, strategy, labels): mean, low, high, std, n over the seeds that got there.
 
-    low and high bound the mean with 95% confidence (t-distribution over seeds); with one seed they are NaN.
+    `full` is one row in each cell of its dataset and learner, whatever its own protocol. low and high bound the mean
+    with 95% confidence (t-distribution over seeds); with one seed they are NaN.
 
     Rounds of trajectories that are still open or failed later count; n says how many seeds a point has.
     """
-    return summarize(ok_rounds(results), [*ARM, "labels"], metric)
+    curves = share_full(summarize(ok_rounds(results), [*ARM, "labels"], metric))
+    return curves.sort_values([*ARM, "labels"], kind="stable", ignore_index=True)
 
 
 def aulc(results: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -108,8 +110,8 @@ def aulc_table(results: pd.DataFrame, metric: str = "accuracy", reference: str =
 
 def full_level(results: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """The upper bound per cell: mean, low, high, std, n and labels of `full`; no row where it was not run."""
-    rows = ok_rounds(results)
-    return summarize(rows[rows["strategy"] == FULL], [*CELL, "labels"], metric)
+    curves = learning_curves(results, metric)
+    return curves[curves["strategy"] == FULL].drop(columns="strategy").reset_index(drop=True)
 
 
 def default_targets(results: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:

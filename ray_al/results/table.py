@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, trajectories
+from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, share_full, trajectories
 from ray_al.results.statistics import aulc_table
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     last = ok_rounds(results).drop_duplicates("trajectory_id", keep="last")
     final = last[last["trajectory_id"].isin(done)].groupby(ARM)["accuracy"].agg(["mean", "std"])
     areas = aulc_table(results).rename(columns={"mean": "aulc"}).set_index(ARM)[["aulc", "difference", "p_holm"]]
-    rows = counts.join(final.rename(columns={"mean": "accuracy", "std": "sd"})).join(areas).reset_index()
+    final = final.rename(columns={"mean": "accuracy", "std": "sd"})
+    rows = share_full(counts.join(final).join(areas).reset_index())
     rows["bound"] = rows["strategy"] == FULL
     order = [*CELL, "bound", "aulc", "strategy"]
     rows = rows.sort_values(order, ascending=[True, True, True, True, False, True], kind="stable", ignore_index=True)

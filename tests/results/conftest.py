@@ -95,7 +95,9 @@ def sweep_results(
                 parts.append(trajectory_rows(curve, strategy=strategy, dataset=dataset, seed=seed))
             if full is not None:
                 value = full + rng.normal(0, 0.001)
-                parts.append(trajectory_rows([value], [1797], strategy="full", dataset=dataset, seed=seed))
+                parts.append(
+                    trajectory_rows([value], [1797], strategy="full", protocol="all", dataset=dataset, seed=seed)
+                )
     return pd.concat(parts, ignore_index=True)
 
 

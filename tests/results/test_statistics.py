@@ -203,6 +203,16 @@ def test_default_targets_follow_full_or_the_best_final_mean(rows):
     assert full_level(bounded)[["mean", "labels", "n"]].to_numpy().tolist() == [[0.9, 1797, 1]]
 
 
+def test_full_bounds_every_protocol_of_its_dataset_and_learner(rows):
+    results = pd.concat(
+        [rows([0.5, 0.6], protocol=p) for p in ("small", "large")]
+        + [rows([0.9], [1797], strategy="full", protocol="all"), rows([0.7], [99], strategy="full", dataset="mnist")]
+    )
+    level = full_level(results).set_index(["dataset", "protocol"])["mean"].to_dict()
+    assert level == {("digits", "small"): 0.9, ("digits", "large"): 0.9, ("mnist", "10+10x9"): 0.7}
+    assert labels_to_accuracy(results)["target"].unique().tolist() == pytest.approx([0.81, 0.855, 0.891])
+
+
 def test_labels_to_accuracy_needs_a_metric_to_climb(rows):
     with pytest.raises(ValueError, match="higher is better"):
         labels_to_accuracy(rows([0.5]), metric="nll")
