@@ -1,0 +1,160 @@
+"""The kernels as ray-al, naive numpy and scikit-activeml run them, and what their picks are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+CLASSES, LABELED, NEIGHBORS, MAX_CLUSTERS = 10, 100, 5, 500
+
+
+class Size(NamedTuple):
+    n: int
+    d: int
+    b: int
+
+
+class Task(NamedTuple):
+    x: np.ndarray  # (N, d) float32
+    labeled: np.ndarray  # ids
+    labels: np.ndarray  # of those
+    weights: np.ndarray  # (C, d)
+    bias: np.ndarray
+    b: int
+
+
+def make_task(size: Size) -> Task:
+    """A mixture of 50 Gaussians of unequal weight, and a head fitted to 100 labels."""
+    from ray_al.kernels.logistic import fit_logistic
+
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((50, size.d), dtype=np.float32)
+    component = rng.choice(50, size.n, p=rng.dirichlet(np.ones(50)))
+    x = rng.standard_normal((size.n, size.d), dtype=np.float32)
+    for start in range(0, size.n, 8192):  # no second copy of x: it would count in the peak
+        x[start : start + 8192] += centers[component[start : start + 8192]]
+    labeled = rng.permutation(size.n)[:LABELED]
+    labels = component[labeled] % CLASSES
+    labels[:CLASSES] = np.arange(CLASSES)
+    head = fit_logistic([(x[labeled], labels)], CLASSES)[0]
+    return Task(x, labeled, labels, head.weights, head.bias, size.b)
+
+
+def cluster_count(task: Task) -> int:
+    return min(LABELED + task.b, MAX_CLUSTERS)
+
+
+def pick_typical(task: Task, assignment: np.ndarray, typical: Callable[[list[np.ndarray]], list[np.ndarray]]):
+    """TypiClust's choice: the most typical item of the largest clusters with the fewest labels, in turn."""
+    count = int(assignment.max()) + 1
+    covered = np.bincount(assignment[task.labeled], minlength=count)
+    groups = [np.flatnonzero(assignment == cluster) for cluster in range(count)]
+    order = np.lexsort(([-len(group) for group in groups], covered))
+    values = typical(groups)
+    queues = []
+    for cluster in order:
+        ranked = groups[cluster][np.argsort(-values[cluster], kind="stable")]
+        queues.append(ranked[~np.isin(ranked, task.labeled)])
+    picks = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    return np.array(picks[: task.b])
+
+
+def ours(kernel: str, task: Task) -> np.ndarray:
+    from ray_al.kernels.kcenter import kcenter_greedy
+    from ray_al.kernels.kmeans import kmeans
+    from ray_al.kernels.kmeanspp import badge
+    from ray_al.kernels.top_scores import linear_probs, linear_uncertainty, top_k
+    from ray_al.kernels.typicality import typicality
+
+    if kernel == "entropy":
+        return top_k(linear_uncertainty(task.x, task.weights, task.bias, "entropy"), task.b, task.labeled, 0)[0]
+    if kernel == "kcenter_greedy":
+        return kcenter_greedy(task.x, task.b, task.labeled, task.labeled, 0)[0]
+    if kernel == "badge":
+        return badge(task.x, linear_probs(task.x, task.weights, task.bias), task.b, task.labeled, 0)[0]
+    assignment = kmeans(task.x, cluster_count(task), 0)[0]
+    return pick_typical(task, assignment, lambda groups: typicality(task.x, groups, NEIGHBORS))
+
+
+def naive_probs(task: Task) -> np.ndarray:
+    logits = task.x @ task.weights.T + task.bias
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    return probs / probs.sum(1, keepdims=True)
+
+
+def naive(kernel: str, task: Task) -> np.ndarray:
+    """The textbook algorithm in a few lines of numpy; k-means is scikit-learn's."""
+    x, rng = task.x, np.random.default_rng(0)
+    if kernel == "entropy":
+        probs = naive_probs(task)
+        entropy = -(probs * np.log(np.maximum(probs, 1e-12))).sum(1)
+        entropy[task.labeled] = -np.inf
+        return np.argsort(-entropy)[: task.b]
+    if kernel == "typiclust":
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import pairwise_distances
+
+        def typical(groups):
+            tables = (np.sort(pairwise_distances(x[group]), 1)[:, 1 : NEIGHBORS + 1] for group in groups)
+            return [1 / (table.mean(1) if table.size else np.ones(len(table))) for table in tables]
+
+        return pick_typical(task, KMeans(cluster_count(task), n_init=1, random_state=0).fit_predict(x), typical)
+    if kernel == "badge":
+        probs = naive_probs(task)
+        probs[np.arange(len(x)), probs.argmax(1)] -= 1
+        x = (probs[:, :, None] * x[:, None]).reshape(len(x), -1)  # N x C*d
+    best = np.full(len(x), np.inf)
+    farthest = kernel == "kcenter_greedy"
+    picks: list[int] = [] if farthest else [int(np.square(x).sum(1).argmax())]
+    for center in task.labeled if farthest else picks:
+        best = np.minimum(best, np.square(x - x[center]).sum(1))
+    while len(picks) < task.b:
+        best[task.labeled] = 0
+        picks.append(int(best.argmax() if farthest else rng.choice(len(x), p=best / best.sum())))
+        best = np.minimum(best, np.square(x - x[picks[-1]]).sum(1))
+    return np.array(picks)
+
+
+def theirs(kernel: str, task: Task) -> Callable[[], np.ndarray]:
+    """scikit-activeml's query, its classifier fitted beforehand."""
+    from skactiveml.classifier import SklearnClassifier
+    from skactiveml.pool import Badge, CoreSet, TypiClust, UncertaintySampling
+    from sklearn.linear_model import LogisticRegression
+
+    y = np.full(len(task.x), np.nan)
+    y[task.labeled] = task.labels
+    if kernel == "kcenter_greedy":
+        return partial(CoreSet(random_state=0).query, task.x, y, batch_size=task.b)
+    if kernel == "typiclust":
+        settings = {"n_init": 1, "random_state": 0}
+        strategy = TypiClust(random_state=0, cluster_algo_dict=settings, k=NEIGHBORS)
+        return partial(strategy.query, task.x, y, batch_size=task.b)
+    classifier = SklearnClassifier(LogisticRegression(max_iter=1000), classes=range(CLASSES)).fit(task.x, y)
+    strategy = UncertaintySampling(method="entropy", random_state=0) if kernel == "entropy" else Badge(random_state=0)
+    return partial(strategy.query, task.x, y, classifier, fit_clf=False, batch_size=task.b)
+
+
+def score(kernel: str, task: Task, picks: np.ndarray) -> float:
+    from ray_al.kernels.geometry import Euclidean, GradientEmbedding
+    from ray_al.kernels.top_scores import linear_probs, linear_uncertainty
+
+    if kernel == "entropy":
+        return float(linear_uncertainty(task.x[picks], task.weights, task.bias, "entropy").mean())
+    probs = linear_probs(task.x, task.weights, task.bias)
+    space = GradientEmbedding(task.x, probs) if kernel == "badge" else Euclidean(task.x)
+    best = np.full(len(task.x), np.inf)
+    space.lower(best, np.concatenate([picks, task.labeled]) if kernel == "kcenter_greedy" else np.asarray(picks))
+    if kernel == "badge":
+        return float(best.mean())
+    return float(np.sqrt(best.max() if kernel == "kcenter_greedy" else best).mean())
+
+
+# What to time: a function of the kernel and the task that gives a call without arguments.
+PREPARE: dict[str, Callable[[str, Task], Callable[[], np.ndarray]]] = {
+    "ray-al": lambda kernel, task: partial(ours, kernel, task),
+    "numpy": lambda kernel, task: partial(naive, kernel, task),
+    "scikit-activeml": theirs,
+}

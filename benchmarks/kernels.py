@@ -1,0 +1,158 @@
+"""Kernels against naive numpy and scikit-activeml: seconds, peak memory and quality of the picks.
+
+    python benchmarks/kernels.py                    # N = 20k and 100k, d = 64 and 512, b = 100 and 1000
+    python benchmarks/kernels.py --quick            # N = 5k, d = 64, b = 50: does it run?
+    python benchmarks/kernels.py --sizes 20000x64x100,100000x512x1000
+
+Each cell is measured in a process of its own, so that its peak memory is its own. A cell of the others that would take
+more than --limit seconds, as projected from a tenth of the rows and picks, or more than half of the free memory is
+reported at that smaller size (`measured_at`) beside its projection; its ratio compares ray-al's seconds with the
+projection. scikit-activeml is left out when it is not installed: pip install ray-al[bench].
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from kernel_sides import CLASSES, LABELED, PREPARE, Size, make_task, score
+
+KERNELS = ("entropy", "kcenter_greedy", "badge", "typiclust")
+MODULES = {
+    "ray-al": "ray_al",
+    "numpy": "numpy",
+    "torch": "torch",
+    "scikit-learn": "sklearn",
+    "scikit-activeml": "skactiveml",
+}
+QUALITY = {
+    "entropy": "mean entropy of the picks, nats (more is better)",
+    "kcenter_greedy": "covering radius (less is better)",
+    "badge": "mean squared distance of gradient embeddings to the nearest pick (less is better)",
+    "typiclust": "mean distance of the rows to the nearest pick (less is better)",
+}
+
+
+def peak_mb() -> float:
+    """Highest resident memory of this process in MB (Linux, where it can be reset; elsewhere NaN)."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
+
+
+def measure(kernel: str, side: str, size: Size) -> dict[str, float]:
+    """One cell, in this process. A first call at a small size takes imports and thread pools out of the figures."""
+    prepare = PREPARE[side]
+    warnings.simplefilter("ignore")
+    prepare(kernel, make_task(Size(600, size.d, 5)))()
+    task = make_task(size)
+    work = prepare(kernel, task)
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        Path("/proc/self/clear_refs").write_text("5")
+    before = peak_mb()
+    started = time.perf_counter()
+    picks = work()
+    seconds = time.perf_counter() - started
+    peak = peak_mb()
+    return {"seconds": seconds, "peak_mb": peak, "added_mb": peak - before, "quality": score(kernel, task, picks)}
+
+
+def in_subprocess(kernel: str, side: str, size: Size, timeout: float) -> dict:
+    """`measure` in a process of its own; {"skipped": reason} when it fails or takes too long."""
+    command = [sys.executable, __file__, "--cell", json.dumps([kernel, side, size])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"skipped": f"not done after {timeout:.0f} s"}
+    if done.returncode:
+        return {"skipped": f"exit code {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cell(kernel: str, side: str, size: Size, limit: float) -> dict:
+    """A cell's figures; those of another side at a tenth of the rows and picks where the whole is beyond `limit`."""
+    if side == "ray-al":
+        return in_subprocess(kernel, side, size, 10 * limit)
+    small = Size(max(size.n // 10, 2 * LABELED + size.b), size.d, max(size.b // 10, 1))
+    probe = in_subprocess(kernel, side, small, limit)
+    if "skipped" in probe:
+        return probe
+    growth = size.n / small.n * (1 if kernel == "entropy" else size.b / small.b)
+    projected = probe["seconds"] * growth
+    # Full gradient embeddings, with the temporaries of one pass over them.
+    crowded = kernel == "badge" and 3 * 4 * size.n * size.d * CLASSES > available_bytes() / 2
+    if projected > limit or crowded:
+        return {**probe, "measured_at": small._asdict(), "projected_seconds": projected}
+    return in_subprocess(kernel, side, size, 5 * limit)
+
+
+def available_bytes() -> float:
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), float("inf"))
+
+
+def environment() -> dict:
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name, module in MODULES.items() if importlib.util.find_spec(module)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", help="NxDxB, comma-separated")
+    parser.add_argument("--kernels", default=",".join(KERNELS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--limit", type=float, default=120, help="seconds a cell of the others may be projected to take"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "kernels.json")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.cell:
+        kernel, side, size = json.loads(args.cell)
+        print(json.dumps(measure(kernel, side, Size(*size))))
+        return
+    sizes = [Size(n, d, b) for n in (20_000, 100_000) for d in (64, 512) for b in (100, 1000)]
+    if args.sizes or args.quick:
+        sizes = [Size(*map(int, text.split("x"))) for text in (args.sizes or "5000x64x50").split(",")]
+    sides = [side for side in PREPARE if side != "scikit-activeml" or importlib.util.find_spec("skactiveml")]
+    if len(sides) < len(PREPARE):
+        print("scikit-activeml is not installed and left out; pip install ray-al[bench] brings it")
+    cells = []
+    for kernel in args.kernels.split(","):
+        for size in sizes:
+            reference = None
+            for side in sides:
+                result = cell(kernel, side, size, args.limit)
+                seconds = result.get("projected_seconds", result.get("seconds"))
+                reference = seconds if side == "ray-al" else reference
+                ratio = seconds / reference if seconds and reference else None
+                cells.append({"kernel": kernel, "side": side, **size._asdict(), **result, "ratio": ratio})
+                print(json.dumps(cells[-1]), flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    report = {"environment": environment(), "quality": QUALITY, "labeled": LABELED, "cells": cells}
+    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
