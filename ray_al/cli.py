@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,11 @@ from rich.table import Table
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from ray_al.cluster.sweep import Outcome
     from ray_al.grid import Sweep
+    from ray_al.storage import Storage
 
 app = typer.Typer(
     help="Grids of active-learning experiments on Ray.", no_args_is_help=True, add_completion=False,
@@ -65,11 +70,14 @@ def run(
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
     outcome = run_sweep(checked, out, address, cpus, dashboard)
-    report = _write_report(folder, checked.name)
+    try:
+        report = _write_report(folder, checked)
+    except OSError as error:
+        report = f"not written ({error})"
     _summary(outcome, checked, folder.root, report)
 
 
-def _summary(outcome: Any, sweep: Sweep, folder: str, report: str) -> None:
+def _summary(outcome: Outcome, sweep: Sweep, folder: str, report: str) -> None:
     rate = ""
     if outcome.seconds > 0:
         rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
@@ -103,18 +111,15 @@ def status(folder: Folder) -> None:
 @app.command()
 def results(folder: Folder) -> None:
     """Print final accuracies and areas under the learning curves."""
-    from ray_al.results.load import load_results
     from ray_al.results.table import results_table
 
-    _folder(folder)
-    out.print(results_table(load_results(folder)))
+    out.print(results_table(_load(_folder(folder))))
 
 
 @app.command()
 def report(folder: Folder) -> None:
     """Write report.html into a sweep's folder: learning curves, areas, labels to an accuracy."""
-    storage = _folder(folder)
-    out.print(_write_report(storage, storage.root.rsplit("/", 1)[-1]), highlight=False, soft_wrap=True)
+    out.print(_write_report(_folder(folder)), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -150,7 +155,7 @@ def list_methods() -> None:
     out.print(f"datasets: {', '.join(names)}", highlight=False)
 
 
-def _folder(path: str) -> Any:
+def _folder(path: str) -> Storage:
     from ray_al.storage import Storage
 
     storage = Storage.open(path)
@@ -159,26 +164,43 @@ def _folder(path: str) -> Any:
     return storage
 
 
-def _write_report(folder: Any, title: str) -> str:
-    from ray_al.results.load import load_results
+def _write_report(folder: Storage, sweep: Sweep | None = None) -> str:
+    """Write report.html; `sweep` says what was planned, so that a report of a part says that it is one."""
     from ray_al.results.report import write_report
 
-    where = folder.root
-    meta = json.loads(folder.read("sweep.json")) if folder.exists("sweep.json") else {}
-    html = write_report(load_results(where if folder.local else folder), title, {"path": where, "sweep": meta})
-    folder.write("report.html", html.encode())
-    return f"{where}/report.html"
+    title = folder.root.rsplit("/", 1)[-1]
+    meta: dict[str, Any] = {"path": folder.root}
+    if folder.exists("sweep.json"):
+        meta["config"] = json.loads(folder.read("sweep.json"))
+        title = meta["config"].get("name", title)
+    if sweep:
+        from ray_al.results.dataset import index
+
+        held = index(folder)
+        meta["planned"] = len(sweep.trajectories)
+        meta["open"] = sum(t.id not in held.done and t.id not in held.failed for t in sweep.trajectories)
+    folder.write("report.html", write_report(_load(folder), title, meta).encode())
+    return f"{folder.root}/report.html"
+
+
+def _load(folder: Storage) -> pd.DataFrame:
+    from ray_al.results.load import load_results
+
+    return load_results(folder)
 
 
 def main() -> None:
     """Entry point: a fault of the user's is one clear message and exit code 2, never a traceback."""
-    sys.path.insert(0, "")  # own strategies and learners by Python path, from the folder the command is run in
+    sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
     try:
         app()
     except ConfigError as error:
         for fault in error.faults:
             err.print(f"[red]error:[/] {_plain(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:  # a full or vanished disk, outside of any trajectory
+        err.print(f"[red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)

@@ -97,7 +97,10 @@ def run_sweep(
         except KeyboardInterrupt:
             stopped = True
         seconds, cpu = time.monotonic() - started, time.process_time() - cpu_started
-        compact(folder, names)
+        try:
+            compact(folder, names)
+        except OSError as error:
+            console.print(f"[red]results were not compacted[/]: {error}; they stay in {folder.root}/ledger")
         return Outcome(len(progress.done), len(names), progress.failed, stopped, seconds, cpu)
 
 
@@ -151,6 +154,8 @@ def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Co
     if address:
         context = ray.init(address=address, **options)
     else:
+        # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         context = ray.init(
             address="local", num_cpus=cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1",
             _node_ip_address="127.0.0.1", **options,

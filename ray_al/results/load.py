@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def load_results(path: str | Path) -> pd.DataFrame:
+def load_results(path: str | Path | Storage) -> pd.DataFrame:
     """Load a sweep's folder (local path or URI): one row per trajectory and round, in a fixed order.
 
     Works while the sweep runs, too: unfinished trajectories have fewer rounds, failed ones end in a row whose `status`
@@ -22,9 +22,11 @@ def load_results(path: str | Path) -> pd.DataFrame:
     """
     from ray_al.results.dataset import read_sweep
 
-    sweep = Storage.open(path)
+    sweep = path if isinstance(path, Storage) else Storage.open(path)
     if not sweep.list():
         raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
     frame = read_sweep(sweep).to_pandas()
+    # Failure rows have no counts; a nullable type keeps those of all other rows whole numbers.
+    frame = frame.astype(dict.fromkeys(("labels", "n_labeled", "n_synthetic"), "Int64"))
     keys = ["dataset", "learner", "protocol", "strategy", "seed", "trajectory_id", "round"]
     return frame.sort_values(keys, kind="stable", ignore_index=True)
