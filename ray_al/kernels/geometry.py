@@ -66,17 +66,8 @@ class Euclidean:
         blocks.check_matrix(x)
         self.x, self.count = x, len(x)
         self.rows = blocks.block_rows(x.shape[1])
-        self.shift = blocks.alone(self._center)
+        self.shift = blocks.center(x, np.arange(len(x)))  # distances do not change when all rows move
         self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
-
-    def _center(self) -> np.ndarray:
-        """Mean of up to 1024 rows. Distances do not change when all rows move, and their rounding becomes small."""
-        sample = blocks.double_rows(self.x, np.linspace(0, self.count - 1, min(self.count, 1024)).astype(np.int64))
-        if not torch.isfinite(sample).all():
-            for start in range(0, self.count, self.rows):
-                stop = min(start + self.rows, self.count)
-                blocks.check_finite(blocks.float_rows(self.x, start, stop), "x", start)
-        return sample.mean(0).float().numpy()
 
     def _block_norms(self, start: int, stop: int) -> np.ndarray:
         block = blocks.float_rows(self.x, start, stop, self.shift)
@@ -150,10 +141,8 @@ class GradientEmbedding:
             if table.ndim != 2 or len(table) != self.count:
                 raise ValueError(f"probs {table.shape} does not fit the embedding {embedding.shape}")
             self.probs: ProbRows = lambda start, stop: table[start:stop]
-            self._pick_probs = lambda ids: table[ids]
         else:
             self.probs = probs
-            self._pick_probs = lambda ids: np.concatenate([probs(int(i), int(i) + 1) for i in ids])
         self.rows = blocks.block_rows(embedding.shape[1])
         self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
 
@@ -169,8 +158,18 @@ class GradientEmbedding:
 
     def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """q (n, C) and h (n, D) of rows `ids`, float64."""
-        probs = self._pick_probs(ids)
-        # argmax in float32, as in the blocks: a tie of two classes must fall the same way.
+        home = ids // self.rows
+        used = np.unique(home)
+
+        # Always whole blocks: a function's last bits, and with them the argmax of a tie, may depend on the range asked.
+        def work(block: int) -> np.ndarray:
+            start = block * self.rows
+            return self.probs(start, min(start + self.rows, self.count))[ids[home == block] - start]
+
+        parts = blocks.run(work, used.tolist())
+        probs = np.empty((len(ids), parts[0].shape[1]), np.float32)
+        for block, part in zip(used, parts, strict=True):
+            probs[home == block] = part
         return self._residual(blocks.float_rows(probs, 0, len(probs)).double()), blocks.double_rows(self.h, ids)
 
     def _block_norms(self, start: int, stop: int) -> np.ndarray:
@@ -188,14 +187,15 @@ class GradientEmbedding:
         for start in range(0, len(ids), _POINTS):
             self._lower(best, ids[start : start + _POINTS])
 
-    def _points(self, ids: np.ndarray) -> tuple[torch.Tensor, ...]:
-        """q (p, C) and h (p, D) in float64, -2 q and h in float32, and the squared norms (p, 1)."""
-        q, h = self._picked(ids)
+    @staticmethod
+    def _points(q: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """-2 q (p, C) and h (p, D) in float32, and the squared norms (p, 1)."""
         norms = q.square().sum(1, keepdim=True) * h.square().sum(1, keepdim=True)
-        return q, h, -2 * q.float(), h.float(), norms.float()
+        return -2 * q.float(), h.float(), norms.float()
 
     def _lower(self, best: np.ndarray, ids: np.ndarray) -> None:
-        point_q, point_h, rough_q, rough_h, norms_p = blocks.alone(lambda: self._points(ids))
+        point_q, point_h = self._picked(ids)
+        rough_q, rough_h, norms_p = blocks.alone(lambda: self._points(point_q, point_h))
 
         def work(start: int, stop: int) -> None:
             q, h = self._block(start, stop)
@@ -218,10 +218,11 @@ class GradientEmbedding:
         return nearest
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        return blocks.alone(lambda: self._pairs(ids))
-
-    def _pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
+        return blocks.alone(lambda: self._pairs(q, h))
+
+    @staticmethod
+    def _pairs(q: torch.Tensor, h: torch.Tensor) -> np.ndarray:
         norms = q.square().sum(1) * h.square().sum(1)
         table = (q @ q.T).mul_(h @ h.T).mul_(-2).add_(norms).add_(norms[:, None])
         for one, other in _touching_pairs(table, norms):

@@ -34,18 +34,22 @@ def kmeans(
     centers = x[ids].astype(np.float64) - space.shift  # (K, d)
     enough = tol * _column_variance(space)
     assignment = np.full(space.count, -1, np.int32)
+    squares = np.empty(0)
+    settled = False
     for _ in range(max_iter):
         previous = assignment
         assignment, squares = _assign(space, centers)
-        _fill_empty(assignment, squares, clusters)
-        if np.array_equal(previous, assignment):
+        filled = _fill_empty(assignment, squares, clusters)
+        settled = not filled and np.array_equal(previous, assignment)
+        if settled:
             break
         moved = _means(space, assignment, clusters)
         shift = np.square(moved - centers).sum()
         centers = moved
         if shift <= enough:
             break
-    assignment, squares = _assign(space, centers)
+    if not settled:
+        assignment, squares = _assign(space, centers)
     for cluster, row in _fill_empty(assignment, squares, clusters):
         centers[cluster] = x[row].astype(np.float64) - space.shift
         squares[row] = 0

@@ -20,7 +20,7 @@ def badge(
     Args:
         embedding: (N, D) input h of the last layer; float32, float16 or uint8.
         probs: (N, C), or a function that gives rows [start, stop) so that N x C need not exist. It is called from
-            several threads, for single rows also, and must give a row the same values each time.
+            several threads, several times for the same block of rows, and must give it the same values each time.
         exclude: ids that may not be picked.
         first: "norm" picks the longest embedding first, as the authors' code does; "uniform" draws it.
 

@@ -15,7 +15,9 @@ _SPARE = 8  # more neighbors than asked: faiss's float32 order is settled by exa
 class NeighborIndex:
     """Euclidean nearest neighbors of rows of x (N, d), by faiss's flat index, in ids of x.
 
-    Answers are the same bits whatever the number of threads. Among equally near rows the smaller id comes first.
+    The search is exhaustive. faiss ranks by float32 products; some more rows than asked are then ranked by exact
+    distances, so only rows nearer to each other than float32 can tell may change places. Answers are the same bits
+    whatever the number of threads. Among equally near rows the smaller id comes first. Holds a float32 copy of x.
 
     Raises:
         ValueError: x is not a finite matrix.
@@ -29,8 +31,10 @@ class NeighborIndex:
         self._faiss: Any = faiss
         self._index: Any = faiss.IndexFlatL2(x.shape[1])
         rows = blocks.block_rows(x.shape[1])
+        # faiss works by float32 products: moving the rows about the origin keeps their rounding small.
+        self._shift = blocks.center(x, np.arange(len(x)))
         for start in range(0, len(x), rows):
-            block = blocks.float_rows(x, start, min(start + rows, len(x)))
+            block = blocks.float_rows(x, start, min(start + rows, len(x)), self._shift)
             blocks.check_finite(block, "x", start)
             self._index.add(block.numpy())
 
@@ -44,7 +48,7 @@ class NeighborIndex:
         def work(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             self._faiss.omp_set_num_threads(1)  # of this pool thread only
             part = queries[start:stop]
-            _, ids = self._index.search(part, ask)
+            _, ids = self._index.search(part - self._shift, ask)
             squares = np.empty(ids.shape)
             for row in range(len(part)):
                 difference = self.x[ids[row]].astype(np.float64) - part[row]

@@ -50,10 +50,12 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
     if count == 0:
         return np.zeros(stop - start, np.float32)
     # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
-    shift = x[group[np.linspace(0, len(group) - 1, min(len(group), 256)).astype(np.int64)]].mean(0, dtype=np.float64)
+    shift = blocks.center(x, group)
     squares, norms = _nearest(x, group, np.arange(start, stop), count, shift, torch.float32)
     if not np.isfinite(squares).all():
-        blocks.check_finite(torch.from_numpy(x[group].astype(np.float32)), "x of a group")
+        for row in group:
+            if not np.isfinite(x[row]).all():
+                raise ValueError(f"x is {x[row][~np.isfinite(x[row])][0]} in row {row}")
         raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
     close = np.flatnonzero(squares[:, 0] < _CLOSE * norms)
     if len(close):
@@ -63,23 +65,30 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
         return np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32)
 
 
+def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    if dtype == torch.float64:
+        return blocks.double_rows(x, ids, shift)
+    return blocks.float_rows(x[ids], 0, len(ids), shift)
+
+
 def _nearest(
     x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray, dtype: torch.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, count) float64 smallest squared distances to others of the group, ascending, and (n,) squared norms."""
-    own = blocks.double_rows(x, group[rows], shift).to(dtype)
+    own = _rows(x, group[rows], shift, dtype)
     norms = own.square().sum(1)
     nearest = torch.empty((len(rows), 0), dtype=dtype)
     index = torch.empty((len(rows), 0), dtype=torch.int64)
     for start in range(0, len(group), _COLUMNS):
-        others = blocks.double_rows(x, group[start : start + _COLUMNS], shift).to(dtype)
-        table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2).add_(norms[:, None])
+        others = _rows(x, group[start : start + _COLUMNS], shift, dtype)
+        table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2)
         here = np.flatnonzero((rows >= start) & (rows < start + len(others)))
         table[here, rows[here] - start] = torch.inf  # not itself
-        columns = torch.arange(start, start + len(others)).expand(len(rows), -1)
-        table, columns = torch.cat([nearest, table], 1), torch.cat([index, columns], 1)
-        nearest, chosen = table.topk(min(count, table.shape[1]), 1, largest=False)
-        index = columns.gather(1, chosen)
+        values, columns = table.topk(min(count, len(others)), 1, largest=False)
+        nearest, index = torch.cat([nearest, values], 1), torch.cat([index, columns + start], 1)
+    nearest, chosen = nearest.topk(count, 1, largest=False)
+    nearest += norms[:, None]
+    index = index.gather(1, chosen)
     if dtype == torch.float64:
         # Products are noise for the very closest, and duplicates must be at 0.
         for row, column in np.argwhere((nearest < 1e-9 * norms[:, None]).numpy()):

@@ -58,11 +58,12 @@ def test_same_bits_on_one_and_two_threads(restore_threads):
     torch.set_num_threads(before)
 
 
-def test_memory_mapped_and_shifted_memory_give_the_same_bits(tmp_path):
-    x = np.random.default_rng(0).standard_normal((5000, 33)).astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_memory_mapped_and_shifted_memory_give_the_same_bits(tmp_path, dtype):
+    x = np.random.default_rng(0).standard_normal((5000, 33)).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    moved = np.empty(x.size + 1, np.float32)[1:].reshape(x.shape)
+    moved = np.empty(x.size + 1, dtype)[1:].reshape(x.shape)
     moved[:] = x
     reference = kcenter_greedy(x, 40, NO_IDS, NO_IDS, 0)
     for other in (mapped, moved, np.asfortranarray(x)):

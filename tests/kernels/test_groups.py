@@ -99,5 +99,5 @@ def test_bad_input_names_the_value():
     x[3, 1] = np.nan
     with pytest.raises(ValueError, match="x is nan at row 3"):
         kmeans(x, 2, 0)
-    with pytest.raises(ValueError, match="nan"):
-        typicality(x, [np.arange(5)], 1)
+    with pytest.raises(ValueError, match="x is nan in row 3"):
+        typicality(x, [np.arange(2), np.arange(2, 5)], 1)
