@@ -24,10 +24,16 @@ def _least_confidence(logits: torch.Tensor) -> torch.Tensor:
     return 1 - 1 / (logits - logits.amax(0)).exp_().sum(0)
 
 
+def _second(values: torch.Tensor, first: torch.Tensor, least: float) -> torch.Tensor:
+    """(n,) the second largest of each column, `least` when there is none; several times as fast as topk."""
+    largest = values == first
+    return torch.where(largest.sum(0) > 1, first, values.masked_fill(largest, least).amax(0))
+
+
 def _margin(logits: torch.Tensor) -> torch.Tensor:
-    first, index = logits.max(0)
+    first = logits.amax(0)
     total = (logits - first).exp_().sum(0)
-    second = (logits.scatter_(0, index[None], -torch.inf).amax(0) - first).exp_()  # 0 when there is one class only
+    second = (_second(logits, first, -torch.inf) - first).exp_()  # 0 when there is one class only
     return 1 - (1 - second) / total
 
 
@@ -65,8 +71,8 @@ def uncertainty(probs: np.ndarray, score: str) -> np.ndarray:
             return torch.special.entr(p).sum(0).clamp_(min=0).numpy()
         if score == "least_confidence":
             return (1 - p.amax(0)).numpy()
-        first, index = p.max(0)
-        return (1 - (first - p.scatter_(0, index[None], 0).amax(0))).numpy()
+        first = p.amax(0)
+        return (1 - (first - _second(p, first, 0))).numpy()
 
     return np.concatenate(blocks.map_blocks(work, len(probs), blocks.block_rows(2 * probs.shape[1])))
 
