@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -56,6 +57,10 @@ def test_same_bits_on_one_and_two_threads(restore_threads):
         for one, other in zip(reference, everything(), strict=True):
             assert one.tobytes() == other.tobytes()
     torch.set_num_threads(before)
+    with ThreadPoolExecutor(2) as callers:
+        for results in callers.map(lambda _: everything(), range(2)):
+            for one, other in zip(reference, results, strict=True):
+                assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
