@@ -16,7 +16,7 @@ import torch
 from ray_al.kernels import blocks
 
 CLOSE = 1 / 64  # relative to |a|^2 + |p|^2; above it float32 leaves four correct digits or more
-_NOISE = 1e-5  # relative error that float32 may have made
+NOISE = 1e-5  # relative error that float32 may have made
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
 _POINTS = 256  # picked rows worked at once
 _PAIRS = 4096  # pairs worked at once from their differences
@@ -51,7 +51,7 @@ def _lower_block(
     fine = rough.clamp_(min=0).double().numpy()
     close = (rough < 2 * CLOSE * scale).numpy()
     if close.any():
-        reachable = fine - _NOISE * scale.double().numpy() < best
+        reachable = fine - NOISE * scale.double().numpy() < best
         rows = np.flatnonzero(close & reachable & (best > 0))
         for start in range(0, len(rows), 512):
             part = rows[start : start + 512]
