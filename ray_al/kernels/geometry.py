@@ -1,8 +1,7 @@
 """Squared distances from every row to a few picked rows, right for duplicates and close points too.
 
-A float32 product gives |a|^2 + |p|^2 - 2ab with an error of about 1e-6 |a|^2: fine for most pairs, noise for close
-ones.
-These are found by the result itself and worked again in float64, the closest from the difference of the rows.
+A float32 product gives |a|^2 + |p|^2 - 2ap with an error of about 1e-6 |a|^2: fine for most pairs, noise for close
+ones. These are found by the result itself and worked again in float64, the closest from the difference of the rows.
 """
 
 from __future__ import annotations

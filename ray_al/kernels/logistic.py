@@ -39,9 +39,9 @@ def fit_logistic(
     """Minimize sum_i nll_i + l2/2 |W|^2 (bias not penalized) for every problem (x (n, d), y (n,) in 0..classes-1).
 
     The same objective as scikit-learn's LogisticRegression(C=1/l2); where y has two classes, scikit-learn keeps one row
-    of weights for both, and C=2/l2 is the same there. A class that y lacks has no minimum (its bias goes
-    to minus infinity); it gets zero weights and the bias `ABSENT_BIAS`, hence probability 0. Each answer depends on its
-    problem alone, bit by bit: not on the other problems of the call, nor on the number of threads.
+    of weights for both, and C=2/l2 is the same there. A class that y lacks has no minimum (its bias goes to minus
+    infinity); it gets zero weights and the bias `ABSENT_BIAS`, hence probability 0. Each answer depends on its problem
+    alone, bit by bit: not on the other problems of the call, nor on the number of threads.
 
     Args:
         l2: above 0.
