@@ -123,7 +123,7 @@ class Progress(tune.Callback):
     def _table(self) -> Table:
         _, rate, seconds = self._numbers()
         table = Table(title=f"{rate:.0f} rounds/min, {_left(seconds)}", title_justify="left", expand=False)
-        for column in ("strategy", "done", "running", "open", "failed", "last accuracy", "best"):
+        for column in ("strategy", "done", "running", "open", "failed", "mean accuracy", "best"):
             table.add_column(column, justify="left" if column == "strategy" else "right")
         groups: dict[str, list[str]] = defaultdict(list)
         for i, t in self._all.items():

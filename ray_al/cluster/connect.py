@@ -1,0 +1,117 @@
+"""A run's surroundings: the cluster it is connected to, the folder it holds, the signals that end it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from ray_al.cluster.feature_store import NAMESPACE
+from ray_al.storage import Storage
+from ray_al.sweep_file import ConfigError
+
+LOCK = ".lock"
+# No files of Tune's own (each trial writes its ledger and events), no handler that swallows Ctrl-C, no change of a
+# trial's folder (own data may be given by relative path).
+TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[None]:
+    """Connect to a running cluster, or start one of this machine's cores, reachable from this machine alone."""
+    os.environ.update(TUNE_SETTINGS)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
+    if address:
+        _check_address(address)
+        context = ray.init(address=address, **options)
+    else:
+        # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+        context = ray.init(
+            address="local", num_cpus=cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1", **options,
+        )  # fmt: skip
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    url = getattr(context, "dashboard_url", None)
+    console.print(f"Ray dashboard: {'http://' + url if url else 'off'}", highlight=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise ConfigError unless something answers there: Ray itself would go on trying for many minutes."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or _local_address()
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"--address: no Ray cluster answers at {address!r} ({error})"]) from None
+
+
+def _local_address() -> str:
+    """Where `ray start` on this machine left the address of its cluster."""
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    try:
+        return folder.read_text().strip()
+    except OSError:
+        raise ConfigError(["--address auto: no Ray cluster was started on this machine (ray start --head)"]) from None
+
+
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """A batch system's notice stops a run as cleanly as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def only_run(folder: Storage) -> Iterator[None]:
+    """Hold the sweep's folder against a second run at the same time; the system lets go when this process ends."""
+    path = folder.local
+    if path is None:
+        yield
+        return
+    import fcntl
+
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / LOCK, "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            fault = f"another run of sweep {path.name!r} is going on (process {holder}); wait for it, or stop it"
+            raise ConfigError([fault]) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
