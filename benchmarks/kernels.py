@@ -1,8 +1,8 @@
 """Kernels against naive numpy and scikit-activeml: seconds, peak memory and quality of the picks.
 
-    python benchmarks/kernels.py                    # N = 20k and 100k, d = 64 and 512, b = 100 and 1000
-    python benchmarks/kernels.py --quick            # N = 5k, d = 64, b = 50: does it run?
-    python benchmarks/kernels.py --sizes 20000x64x100,100000x512x1000
+    python -m benchmarks.kernels                    # N = 20k and 100k, d = 64 and 512, b = 100 and 1000
+    python -m benchmarks.kernels --quick            # N = 5k, d = 64, b = 50: does it run?
+    python -m benchmarks.kernels --sizes 20000x64x100,100000x512x1000
 
 Each cell is measured in a process of its own, so that its peak memory is its own. A cell of the others that would take
 more than --limit seconds, as projected from a tenth of the rows and picks, or more than half of the free memory is
@@ -13,28 +13,19 @@ projection. scikit-activeml is left out when it is not installed: pip install ra
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 
-from kernel_sides import CLASSES, LABELED, PREPARE, Size, make_task, score
+from benchmarks.kernel_sides import CLASSES, LABELED, PREPARE, Size, make_task, score
+from benchmarks.machine import machine, write_json
 
 KERNELS = ("entropy", "kcenter_greedy", "badge", "typiclust")
-MODULES = {
-    "ray-al": "ray_al",
-    "numpy": "numpy",
-    "torch": "torch",
-    "scikit-learn": "sklearn",
-    "scikit-activeml": "skactiveml",
-}
 QUALITY = {
     "entropy": "mean entropy of the picks, nats (more is better)",
     "kcenter_greedy": "covering radius (less is better)",
@@ -69,7 +60,7 @@ def measure(kernel: str, side: str, size: Size) -> dict[str, float]:
 
 def in_subprocess(kernel: str, side: str, size: Size, timeout: float) -> dict:
     """`measure` in a process of its own; {"skipped": reason} when it fails or takes too long."""
-    command = [sys.executable, __file__, "--cell", json.dumps([kernel, side, size])]
+    command = [sys.executable, "-m", "benchmarks.kernels", "--cell", json.dumps([kernel, side, size])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -100,20 +91,6 @@ def available_bytes() -> float:
     meminfo = Path("/proc/meminfo")
     lines = meminfo.read_text().splitlines() if meminfo.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), float("inf"))
-
-
-def environment() -> dict:
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu": cpu,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name, module in MODULES.items() if importlib.util.find_spec(module)},
-    }
 
 
 def main() -> None:
@@ -148,10 +125,7 @@ def main() -> None:
                 ratio = seconds / reference if seconds and reference else None
                 cells.append({"kernel": kernel, "side": side, **size._asdict(), **result, "ratio": ratio})
                 print(json.dumps(cells[-1]), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"environment": environment(), "quality": QUALITY, "labeled": LABELED, "cells": cells}
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"written: {args.out}")
+    write_json(args.out, {"machine": machine(), "quality": QUALITY, "labeled": LABELED, "cells": cells})
 
 
 if __name__ == "__main__":

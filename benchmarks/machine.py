@@ -28,6 +28,7 @@ def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "versions": found,
+        "load_before": round(os.getloadavg()[0], 2),  # above 0.5, something else was running
         "date": datetime.date.today().isoformat(),
     }
 

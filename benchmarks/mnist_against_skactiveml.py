@@ -5,7 +5,7 @@ l2 = 1 on the summed log-loss, on 60,000 x 784 pixels in 0..1; test accuracy on 
 start from the same ids. scikit-activeml runs in this process, numpy using the cores as it pleases; ray-al runs as its
 users run it, by `ray-al run` on a sweep file.
 
-    RAY_AL_DATA=<folder with mnist.npz> python benchmarks/mnist_against_skactiveml.py
+    RAY_AL_DATA=<folder with mnist.npz> python -m benchmarks.mnist_against_skactiveml
 
 scikit-activeml is slow, so its share may be cut: `--seeds`, `--rounds` and `--cap` bound what is measured of it, and
 the rest is extrapolated from the mean seconds of each round, in a field of its own. `--side` measures one side and
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -25,20 +24,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.machine import machine
 from ray_al.core.trajectory import Protocol, initial_ids
 
 STRATEGIES = ("random", "entropy", "margin", "kcenter_greedy", "badge")
 SEEDS, ROUNDS = 5, 20
 PROTOCOL = Protocol(initial=10, balanced=True, batch=10, rounds=ROUNDS)
 RESULTS = Path(__file__).parent / "results" / "mnist_against_skactiveml.json"
-PACKAGES = ("ray-al", "ray", "numpy", "scipy", "scikit-learn", "scikit-activeml", "torch")
 
 
 class Mnist(NamedTuple):
@@ -206,20 +204,6 @@ def curves(ours: list[list[float]], peer: list[list[float]]) -> dict[str, Any]:
         result["largest_gap_in_standard_errors"] = float(np.abs(gaps).max())
         result["mean_gap_in_standard_errors"] = float(gaps.mean())
     return result
-
-
-def machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),  # above 0.5, something else was running
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
 
 
 def main() -> None:

@@ -1,0 +1,29 @@
+"""`python -m benchmarks`: every benchmark, one after the other; `--quick` shows that each runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+QUICK = {
+    "runner_overhead": ["--quick"],
+    "kernels": ["--quick"],
+    "mnist_against_skactiveml": ["--seeds", "1", "--rounds", "2"],
+    "random_kills": ["--kills", "3"],
+}
+
+
+def main() -> None:
+    quick = "--quick" in sys.argv[1:]
+    for name, short in QUICK.items():
+        if name.startswith("mnist") and "RAY_AL_DATA" not in os.environ:
+            print(f"{name}: skipped, RAY_AL_DATA does not name a folder with mnist.npz")
+            continue
+        print(f"== {name}", flush=True)
+        out = ["--out", os.devnull] if quick else []
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *(short + out if quick else [])], check=True)
+
+
+if __name__ == "__main__":
+    main()
