@@ -19,7 +19,7 @@ from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import Trajectory, run_trajectory
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.materialize import dataset_artifact, open_array, space_artifact
-from ray_al.grid import Sweep, TrajectoryConfig
+from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.methods import build
 from ray_al.services.neighbor_service import NeighborService
 from ray_al.services.pool_scorer import PoolScorer

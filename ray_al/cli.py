@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ray_al.cluster.sweep import Outcome
-    from ray_al.grid import Sweep
+    from ray_al.experiment import Sweep
     from ray_al.storage import Storage
 
 app = typer.Typer(

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from ray_al.data.datasets import DataError, Dataset, load_dataset, parse_dataset
 from ray_al.data.sources import find_source
 from ray_al.data.spaces import SpaceSpec, parse_spaces
-from ray_al.grid import Choice, Grid, Sweep, excluded, protocol_of
+from ray_al.experiment import Choice, Sweep
+from ray_al.grid import Grid, excluded, protocol_of
 from ray_al.methods import resolve
 from ray_al.sweep_file import ConfigError, ProtocolSection, normalize, read_sweep_file, shape_faults
 

@@ -2,85 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 from ray_al.core.trajectory import Protocol
 from ray_al.data.datasets import DataError, Dataset
 from ray_al.data.spaces import SpaceSpec, default_space, find_space, space_faults
-from ray_al.methods import Method, find
+from ray_al.experiment import Choice, Sweep, TrajectoryConfig
 from ray_al.results.schema import TrajectoryName
-from ray_al.sweep_file import AXES, ConfigError, ProtocolSection, ResourcesSection, SweepFile
+from ray_al.sweep_file import AXES, ConfigError, ProtocolSection, SweepFile
 
 MAX_TRAJECTORIES = 1_000_000
 LOOP_VERSION = 1  # part of every identity: raise it when the loop or the initial sets change results
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A strategy or learner with all its arguments."""
-
-    kind: str
-    name: str
-    values: Mapping[str, Any]
-    label: str
-
-    @property
-    def method(self) -> Method:
-        return find(self.kind, self.name)
-
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "values": dict(self.values), "version": self.method.version}
-
-
-@dataclass(frozen=True)
-class TrajectoryConfig:
-    """One cell of the grid, ready to run. `spaces` are the names it reads, its default space first."""
-
-    name: TrajectoryName
-    dataset: int  # index into Sweep.datasets
-    learner: Choice
-    strategy: Choice
-    protocol: Protocol
-    seed: int
-    spaces: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        return self.name.trajectory_id
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> TrajectoryConfig:
-        raw = json.loads(text)
-        raw |= {kind: Choice(**raw[kind]) for kind in ("learner", "strategy")}
-        raw |= {"name": TrajectoryName(**raw["name"]), "protocol": Protocol(**raw["protocol"])}
-        return cls(**raw | {"spaces": tuple(raw["spaces"])})
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A checked sweep: its datasets are loaded, its grid is written out, every id is known."""
-
-    name: str
-    storage: str
-    resources: ResourcesSection
-    datasets: tuple[Dataset, ...]
-    spaces: tuple[Mapping[str, SpaceSpec], ...]  # per dataset: every space that some trajectory reads
-    trajectories: tuple[TrajectoryConfig, ...]
-    raw: Mapping[str, Any] = field(repr=False)  # the file with overrides applied, to be stored beside the results
-
-    @cached_property
-    def by_id(self) -> dict[str, TrajectoryConfig]:
-        return {t.id: t for t in self.trajectories}
 
 
 def protocol_of(section: ProtocolSection) -> Protocol:

@@ -13,7 +13,7 @@ from rich.table import Table
 from ray_al.cluster.resources import demand, this_machine
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.materialize import dataset_config, has_space
-from ray_al.grid import Sweep
+from ray_al.experiment import Sweep
 from ray_al.results.dataset import LedgerIndex, index
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ray_al.config import Sweep, load_sweep, parse_sweep
-from ray_al.grid import TrajectoryConfig
+from ray_al.experiment import TrajectoryConfig
 from ray_al.sweep_file import ConfigError
 
 BASE: dict[str, Any] = {

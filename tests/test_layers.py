@@ -23,11 +23,12 @@ ALLOWED = {
     "results": {"core", "storage"},
     "methods": {"strategies", "learners"},
     "sweep_file": set(),
-    "grid": {"core", "data", "methods", "results", "sweep_file"},
-    "config": {"data", "grid", "methods", "sweep_file"},
-    "assemble": {"core", "data", "grid", "methods", "services", "storage"},
-    "cluster": {"assemble", "core", "data", "grid", "results", "services", "storage", "sweep_file"},
-    "planning": {"cluster", "data", "grid", "results", "storage", "sweep_file"},
+    "experiment": {"core", "data", "methods", "results", "sweep_file"},
+    "grid": {"core", "data", "experiment", "results", "sweep_file"},
+    "config": {"data", "experiment", "grid", "methods", "sweep_file"},
+    "assemble": {"core", "data", "experiment", "methods", "services", "storage"},
+    "cluster": {"assemble", "core", "data", "experiment", "results", "services", "storage", "sweep_file"},
+    "planning": {"cluster", "data", "experiment", "results", "storage", "sweep_file"},
     "verify": {"assemble", "config", "core", "results", "storage", "sweep_file"},
 }
 

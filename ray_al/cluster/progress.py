@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ray_al.grid import TrajectoryConfig
+from ray_al.experiment import TrajectoryConfig
 from ray_al.results.dataset import LedgerIndex
 from ray_al.results.ledger import Ledger
 from ray_al.storage import Storage

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ray_al.grid import TrajectoryConfig
+from ray_al.experiment import TrajectoryConfig
 from ray_al.sweep_file import ConfigError, ResourcesSection
 
 # A trial whose fits and scores are done by services mostly waits: several share a core.

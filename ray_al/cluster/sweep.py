@@ -21,7 +21,7 @@ from ray_al.cluster.resources import Demand, demand
 from ray_al.cluster.services import running_services
 from ray_al.cluster.trial import Session, trial
 from ray_al.data.artifacts import ArtifactStore
-from ray_al.grid import Sweep, TrajectoryConfig
+from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.results.dataset import adopt, compact, index
 from ray_al.storage import Storage
 

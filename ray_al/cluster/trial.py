@@ -16,7 +16,7 @@ from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
-from ray_al.grid import TrajectoryConfig
+from ray_al.experiment import TrajectoryConfig
 from ray_al.results.ledger import Ledger
 from ray_al.results.tensorboard import EventWriter
 from ray_al.storage import Storage

@@ -1,0 +1,78 @@
+"""A checked sweep: its trajectories, with everything that decides their numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ray_al.core.trajectory import Protocol
+from ray_al.data.datasets import Dataset
+from ray_al.data.spaces import SpaceSpec
+from ray_al.methods import Method, find
+from ray_al.results.schema import TrajectoryName
+from ray_al.sweep_file import ResourcesSection
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy or learner with all its arguments."""
+
+    kind: str
+    name: str
+    values: Mapping[str, Any]
+    label: str
+
+    @property
+    def method(self) -> Method:
+        return find(self.kind, self.name)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "values": dict(self.values), "version": self.method.version}
+
+
+@dataclass(frozen=True)
+class TrajectoryConfig:
+    """One cell of the grid, ready to run. `spaces` are the names it reads, its default space first."""
+
+    name: TrajectoryName
+    dataset: int  # index into Sweep.datasets
+    learner: Choice
+    strategy: Choice
+    protocol: Protocol
+    seed: int
+    spaces: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.name.trajectory_id
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrajectoryConfig:
+        raw = json.loads(text)
+        raw |= {kind: Choice(**raw[kind]) for kind in ("learner", "strategy")}
+        raw |= {"name": TrajectoryName(**raw["name"]), "protocol": Protocol(**raw["protocol"])}
+        return cls(**raw | {"spaces": tuple(raw["spaces"])})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep: its datasets are loaded, its grid is written out, every id is known."""
+
+    name: str
+    storage: str
+    resources: ResourcesSection
+    datasets: tuple[Dataset, ...]
+    spaces: tuple[Mapping[str, SpaceSpec], ...]  # per dataset: every space that some trajectory reads
+    trajectories: tuple[TrajectoryConfig, ...]
+    raw: Mapping[str, Any] = field(repr=False)  # the file with overrides applied, to be stored beside the results
+
+    @cached_property
+    def by_id(self) -> dict[str, TrajectoryConfig]:
+        return {t.id: t for t in self.trajectories}
