@@ -38,7 +38,7 @@ class Method:
     whole_pool: bool = False  # asks for everything in one round, whatever the protocol
     heads: frozenset[str] = frozenset()  # heads a learner's models offer
     reads: tuple[str, ...] = ()  # spaces it reads besides the one named by its option `space`
-    neighbors: bool = False  # a strategy that reads the neighbor index
+    neighbor_index: bool = False  # a strategy that asks `round.neighbors`
     served: bool = False  # fitted and applied by services: the trial's process stays light
     version: int = 1  # part of every trajectory's identity: raise it when results change
     fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
@@ -119,7 +119,7 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         cold_start=bool(getattr(make, "cold_start", False)),
         heads=frozenset(getattr(make, "heads", {"probs"})),
         reads=tuple(getattr(make, "reads", ())),
-        neighbors=bool(getattr(make, "neighbors", False)),
+        neighbor_index=bool(getattr(make, "neighbor_index", False)),
         version=int(getattr(make, "version", 1)),
     )
 

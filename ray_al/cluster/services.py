@@ -30,6 +30,14 @@ class ServiceHost:
         return getattr(self._services[dataset], method)(*args, **kwargs)
 
 
+class ScorerHost(ServiceHost):
+    """The pool scorer's actor: a class of its own, so that the dashboard tells it from the other."""
+
+
+class NeighborHost(ServiceHost):
+    """The neighbor index's actor."""
+
+
 class ServiceClient:
     """Has the methods of the hosted class; each call waits for its answer."""
 
@@ -77,8 +85,8 @@ def running_services(
 
     store = start("store", FeatureStore, 0, 4, storage)
     names = [
-        start(f"scorer{i}", ServiceHost, scorer_cpus, CALLS_AT_ONCE, PoolScorer, store, keyed) for i in range(scorers)
+        start(f"scorer{i}", ScorerHost, scorer_cpus, CALLS_AT_ONCE, PoolScorer, store, keyed) for i in range(scorers)
     ]
-    index = start("neighbors", ServiceHost, 0, CALLS_AT_ONCE, NeighborService, store, keyed) if neighbors else None
+    index = start("neighbors", NeighborHost, 0, CALLS_AT_ONCE, NeighborService, store, keyed) if neighbors else None
     ray.get([handle.__ray_ready__.remote() for handle in handles])
     yield Services(store, tuple(names), index)  # the handles live as long as this frame, and the actors as they do

@@ -99,7 +99,7 @@ class _Run:
         sweep, uri = self.sweep, _uri(self.sweep)
         want = demand(sweep.resources, todo, ray.cluster_resources())
         datasets = _build_artifacts(sweep, Storage.open(sweep.storage), self.console)
-        neighbors = any(t.strategy.method.neighbors for t in todo)
+        neighbors = any(t.strategy.method.neighbor_index for t in todo)
         started = running_services(uri, datasets, sweep.resources.scorers, want.scorer_cpus, neighbors)
         with started as services, progress:
             clock.start()

@@ -25,11 +25,14 @@ COMMAND = [sys.executable, "-m", "ray_al", "run"]
 VICTIMS = {
     "driver": None,
     "trial": "ray::ImplicitFunc",
-    "scorer": "ray::ServiceHost",
+    "scorer": "ray::ScorerHost",
+    "neighbors": "ray::NeighborHost",
     "store": "ray::FeatureStore",
     "raylet": "raylet",
     "runtime": "",  # every process of Ray at once
 }
+
+NEAREST = {"name": "tests.cluster.nearest:Nearest", "label": "nearest"}  # keeps the neighbor index busy
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ def write_sweep(folder: Path, storage: Path, **axes: object) -> Sweep:
         "axes": {
             "dataset": ["digits"],
             "learner": ["logreg"],
-            "strategy": ["random", "entropy", "kcenter_greedy", "badge", "typiclust"],
-            "seed": 3,
+            "strategy": ["random", "entropy", "kcenter_greedy", "badge", "typiclust", NEAREST],
+            "seed": 2,
             **axes,
         },
         "protocol": {"initial": 10, "batch": 10, "rounds": 8},

@@ -68,7 +68,7 @@ from ray_al.core.query import ask_pool
 
 @dataclass(frozen=True)
 class Fragile:
-    neighbors = True
+    neighbor_index = True
     def select(self, round):
         if round.index == 0 and not os.path.exists("mended"):
             if len(round.rng.bit_generator.seed_seq.entropy) and round.rng.bit_generator.seed_seq.entropy[0] == 1:

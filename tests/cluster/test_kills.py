@@ -25,7 +25,7 @@ def sweep(tmp_path: Path) -> Sweep:
     return write_sweep(tmp_path, tmp_path / "runs")
 
 
-@pytest.mark.parametrize("victim", ["trial", "scorer", "store"])
+@pytest.mark.parametrize("victim", ["trial", "scorer", "neighbors", "store"])
 def test_a_killed_part_does_not_even_end_the_run(sweep: Sweep, undisturbed: Path, victim: str) -> None:
     assert run_and_kill(sweep, victim, after_rounds=20) == 0, sweep.file.with_suffix(".log").read_text()
     assert_same_results(sweep.folder, undisturbed)
