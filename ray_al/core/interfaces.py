@@ -5,7 +5,6 @@ N pool items, U unlabeled, B batch, C classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -100,6 +99,3 @@ class Generator(Protocol):
     """Decodes latent vectors to images, differentiably where the framework allows."""
 
     def decode(self, z: np.ndarray) -> np.ndarray: ...
-
-
-Trace = Mapping[str, np.ndarray]

@@ -41,7 +41,6 @@ class Cnn:
     threads: int = 1  # CPU threads; another number gives other last bits
     space: str = "images"
 
-    version: ClassVar[int] = 1
     heads: ClassVar[frozenset[str]] = frozenset({"probs", "embedding"})
 
     def __post_init__(self) -> None:

@@ -42,7 +42,6 @@ class LogReg:
     service: LinearService | None = None  # set by whoever builds the trajectory
 
     heads: ClassVar[frozenset[str]] = frozenset({"probs", "embedding"})
-    version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.l2 < 1e12:

@@ -44,7 +44,6 @@ class Svc:
     kernel: str = "rbf"
     gamma: str | float = "scale"  # "scale" is 1 / (D * variance of the training inputs)
 
-    version: ClassVar[int] = 1
     heads: ClassVar[frozenset[str]] = frozenset({"probs", "embedding"})
 
     def __post_init__(self) -> None:
