@@ -76,15 +76,40 @@ class SelectionError(ValueError):
 
 
 def check_selection(selection: Selection, *, unlabeled: np.ndarray, budget: int) -> None:
-    """Raise SelectionError unless the ids are distinct members of `unlabeled` and the cost is within `budget`."""
+    """Raise SelectionError unless asked and assumed ids are distinct members of `unlabeled`, none of them both, the
+    cost is within `budget`, every assumed id has a label, and scores, if there are any, are one per asked id."""
     ids = selection.pool_ids
     if selection.cost > budget:
         raise SelectionError(f"the selection costs {selection.cost} annotations, the round's batch is {budget}")
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
-        raise SelectionError(f"pool id {unique[counts > 1][0]} is asked for {counts.max()} times in one batch")
-    strangers = unique[~np.isin(unique, unlabeled)]
-    if len(strangers):
-        raise SelectionError(f"pool id {strangers[0]} is not an unlabeled item (a position taken for a pool id?)")
+    _check_ids(ids, unlabeled, "pool id", "asked for")
     if selection.cost == 0 and len(unlabeled):
         raise SelectionError(f"the strategy asked for nothing although {len(unlabeled)} items are unlabeled")
+    _check_assumed(selection.assume, ids, unlabeled)
+    if "scores" in selection.trace:
+        scores = np.shape(selection.trace["scores"])
+        if scores != ids.shape:
+            raise SelectionError(f"the trace has scores of shape {scores} for {len(ids)} pool ids asked for")
+
+
+def _check_ids(ids: np.ndarray, unlabeled: np.ndarray, noun: str, verb: str) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids):
+        raise SelectionError(f"{noun} {unique[counts > 1][0]} is {verb} {counts.max()} times in one batch")
+    strangers = unique[~np.isin(unique, unlabeled)]
+    if len(strangers):
+        raise SelectionError(f"{noun} {strangers[0]} is not an unlabeled item (a position taken for a pool id?)")
+
+
+def _check_assumed(assume: PseudoLabels, asked: np.ndarray, unlabeled: np.ndarray) -> None:
+    ids, labels = np.asarray(assume.ids), np.asarray(assume.labels)
+    if ids.ndim != 1 or ids.shape != labels.shape:
+        raise SelectionError(f"assumed ids have shape {ids.shape} and their labels {labels.shape}; each id has one")
+    if not ids.size:
+        return
+    for array, name in ((ids, "ids"), (labels, "labels")):
+        if array.dtype.kind not in "iu":
+            raise SelectionError(f"assumed {name} are integers, not {array.dtype}")
+    _check_ids(ids, unlabeled, "assumed pool id", "given")
+    both = np.intersect1d(ids, asked)
+    if len(both):
+        raise SelectionError(f"pool id {both[0]} is assumed and asked for in the same selection")

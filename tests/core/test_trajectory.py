@@ -156,6 +156,41 @@ def test_selections_against_the_rules_end_the_run(toy: Toy, ids: list[int], mess
         list(run_trajectory(bad))
 
 
+@pytest.mark.parametrize(
+    ("assumed", "labels", "message"),
+    [
+        ([60, 61, 60], [0, 1, 2], "assumed pool id 60 is given 2 times"),
+        ([60, 70], [0, 1], "pool id 70 is assumed and asked for in the same selection"),
+        ([80], [0], "assumed pool id 80 is not an unlabeled item"),
+        ([60, 61], [0], r"assumed ids have shape \(2,\) and their labels \(1,\)"),
+        ([60.0], [0], "assumed ids are integers, not float64"),
+        ([60], [0.5], "assumed labels are integers, not float64"),
+    ],
+)
+def test_assumed_labels_against_the_rules_end_the_run(
+    toy: Toy, assumed: list[int], labels: list[int], message: str
+) -> None:
+    asked = PoolQuery(np.array([70, 71]))
+    chosen = Selection((asked,), PseudoLabels(np.array(assumed), np.array(labels)))
+    with pytest.raises(SelectionError, match=message):
+        list(run_trajectory(_trajectory(toy, strategy=Fixed(chosen), protocol=Protocol(0, True, 4, 2))))
+
+
+def test_a_labeled_id_cannot_be_assumed(toy: Toy) -> None:
+    taken = initial_ids(toy.labels, 4, Protocol(8), 3)[:1]
+    free = np.setdiff1d(np.arange(toy.pool.size), initial_ids(toy.labels, 4, Protocol(8), 3))[:1]
+    chosen = Selection((PoolQuery(free),), PseudoLabels(taken, np.array([0])))
+    with pytest.raises(SelectionError, match=r"assumed pool id .* is not an unlabeled item"):
+        list(run_trajectory(_trajectory(toy, strategy=Fixed(chosen))))
+
+
+@pytest.mark.parametrize("scores", [np.zeros(2), np.zeros((3, 1)), np.float64(1.0)])
+def test_scores_are_one_per_asked_id(toy: Toy, scores: np.ndarray) -> None:
+    chosen = Selection((PoolQuery(np.array([70, 71, 72])),), trace={"scores": scores})
+    with pytest.raises(SelectionError, match=r"the trace has scores of shape .* for 3 pool ids"):
+        list(run_trajectory(_trajectory(toy, strategy=Fixed(chosen), protocol=Protocol(0, True, 4, 2))))
+
+
 def test_a_labeled_id_is_refused(toy: Toy) -> None:
     taken = initial_ids(toy.labels, 4, Protocol(8), 3)[:1]
     with pytest.raises(SelectionError, match="a position taken for a pool id"):
