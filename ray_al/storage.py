@@ -6,6 +6,7 @@ import contextlib
 import os
 import posixpath
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ class Storage:
         """Open a local path or a URI; nothing is created until the first write.
 
         Raises:
-            ValueError: the URI's scheme is not known to pyarrow.
+            ValueError: the URI's scheme is not known to pyarrow, or the path cannot be (`~nobody/x`).
         """
         text = str(uri)
         if "://" not in text:
-            return cls(str(Path(text).expanduser().resolve()))
+            try:
+                return cls(str(Path(text).expanduser().resolve()))
+            except (RuntimeError, OSError, ValueError) as error:  # no such user, links in a circle, a null character
+                raise ValueError(f"cannot open storage {text!r}: {error}") from None
         from pyarrow import fs
 
         try:
@@ -54,9 +58,7 @@ class Storage:
         """
         target = posixpath.join(self.root, name)
         if self.filesystem is not None:
-            self.filesystem.create_dir(posixpath.dirname(target), recursive=True)  # nothing to do on object stores
-            with self.filesystem.open_output_stream(target) as out:
-                out.write(data)
+            self.put(name, lambda out: out.write(data))
             return
         # The leading dot hides a half-written file from every listing until it is renamed.
         draft = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:8]}")
@@ -71,6 +73,20 @@ class Storage:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
             raise
+
+    def put(self, name: str, fill: Callable[[Any], Any]) -> None:
+        """Write a file of a remote storage by `fill`, which gets a stream, and a fresh one again where it must retry.
+
+        Object stores have no folders: creating one first would cost a request, or leave an object of that name.
+        """
+        target = posixpath.join(self.root, name)
+        try:
+            with self.filesystem.open_output_stream(target) as out:
+                fill(out)
+        except FileNotFoundError:  # a file system with folders
+            self.filesystem.create_dir(posixpath.dirname(target), recursive=True)
+            with self.filesystem.open_output_stream(target) as out:
+                fill(out)
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError when there is no such file."""

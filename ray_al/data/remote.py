@@ -8,6 +8,7 @@ import posixpath
 import shutil
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,9 @@ def upload(storage: Storage, name: str, folder: Path, replaces: bytes | None) ->
     of a damaged artifact, which does not. The local manifest becomes the one that holds, if it is ours.
     """
     manifest = dict(parse_manifest((folder / MANIFEST).read_bytes(), name)) | {"at": f"data-{uuid.uuid4().hex[:12]}"}
-    files = posixpath.join(storage.root, name, manifest["at"])
     try:
         for file in manifest["files"]:
-            target = posixpath.join(files, file)
-            storage.filesystem.create_dir(posixpath.dirname(target), recursive=True)
-            with open(folder / file, "rb") as source, storage.filesystem.open_output_stream(target) as out:
-                shutil.copyfileobj(source, out, _CHUNK)
+            storage.put(f"{name}/{manifest['at']}/{file}", partial(_copy, folder / file))
         theirs = _read(storage, name)
         if theirs is not None and theirs != replaces:
             storage.delete(f"{name}/{manifest['at']}")
@@ -71,6 +68,11 @@ def upload(storage: Storage, name: str, folder: Path, replaces: bytes | None) ->
     if replaces is not None:
         _delete_old(storage, name, replaces)
     return ours
+
+
+def _copy(file: Path, out: Any) -> None:
+    with open(file, "rb") as source:
+        shutil.copyfileobj(source, out, _CHUNK)
 
 
 def _read(storage: Storage, name: str) -> bytes | None:

@@ -143,3 +143,35 @@ def test_a_failed_upload_leaves_no_artifact(node, remote, monkeypatch):
     build = Builder()
     store.get_or_build("pca", CONFIG, build)
     assert build.calls == 0  # what was built is whole, and only had to be uploaded
+
+
+class Watched:
+    """A file system that counts calls; with `folders=False` it needs none to be made, as an object store."""
+
+    def __init__(self, inner, folders):
+        self.inner, self.folders, self.calls = inner, folders, []
+
+    def __getattr__(self, name):
+        def call(*args, **options):
+            self.calls.append(name)
+            return getattr(self.inner, name)(*args, **options)
+
+        return call
+
+    def open_output_stream(self, path):
+        if not self.folders:
+            self.inner.create_dir(path.rpartition("/")[0], recursive=True)
+        return self.inner.open_output_stream(path)
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_a_folder_is_made_only_where_a_write_needs_it(remote, folders):
+    watched = Watched(fs.SubTreeFileSystem(str(remote), fs.LocalFileSystem()), folders)
+    storage = Storage("runs", watched)
+    storage.write("deep/a", b"1")
+    storage.write("deep/a", b"2")
+    assert storage.read("deep/a") == b"2"
+    assert watched.calls.count("create_dir") == int(folders)
+    ArtifactStore(storage).get_or_build("pca", CONFIG, Builder())
+    if not folders:
+        assert watched.calls.count("create_dir") == 0
