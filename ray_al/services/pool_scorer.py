@@ -9,6 +9,8 @@ import numpy as np
 from ray_al.core.linear import LinearHead
 from ray_al.core.pool import SpaceReader
 
+PROBS_AT_ONCE = 2**27  # probabilities (512 MB) up to which badge gets them as one array
+
 
 @dataclass(frozen=True)
 class PoolScorer:
@@ -47,10 +49,16 @@ class PoolScorer:
         self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str
     ) -> tuple[np.ndarray, np.ndarray]:
         from ray_al.kernels.kmeanspp import badge
+        from ray_al.kernels.top_scores import linear_probs
 
-        return badge(
-            self.reader.read(head.space, "pool"), self.linear_probs(head, None, "pool"), k, exclude, seed, first=first
-        )
+        rows = self.reader.read(head.space, "pool")
+        if len(rows) * len(head.bias) <= PROBS_AT_ONCE:
+            return badge(rows, self.linear_probs(head, None, "pool"), k, exclude, seed, first=first)
+
+        def probs(start: int, stop: int) -> np.ndarray:
+            return linear_probs(rows[start:stop], head.weights, head.bias)
+
+        return badge(rows, probs, k, exclude, seed, first=first)
 
     def kcenter(
         self, space: str, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int

@@ -34,9 +34,11 @@ class KMeansPartition:
         quota = np.full(clusters, batch // clusters)
         quota[round.rng.permutation(clusters)[: batch % clusters]] += 1
         order = round.rng.permutation(round.unlabeled)  # (U,) a random order decides within every cluster
-        chosen = np.zeros(len(order), bool)
-        for cluster in np.flatnonzero(quota):
-            chosen[np.flatnonzero(assignment[order] == cluster)[: quota[cluster]]] = True
+        own = assignment[order]
+        sizes = np.bincount(own, minlength=clusters)
+        place = np.empty(len(order), np.int64)  # how many of its cluster come before an item
+        place[np.argsort(own, kind="stable")] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        chosen = place < quota[own]
         missing = batch - int(chosen.sum())
         chosen[np.flatnonzero(~chosen)[:missing]] = True
         return ask_pool(order[chosen])

@@ -37,7 +37,9 @@ class TypiClust:
         assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
         sizes = np.bincount(assignment, minlength=clusters)
         covered = np.bincount(assignment[round.labeled.ids], minlength=clusters)
-        members = [round.unlabeled[assignment[round.unlabeled] == cluster] for cluster in range(clusters)]
+        own = assignment[round.unlabeled]
+        ends = np.cumsum(np.bincount(own, minlength=clusters))
+        members = np.split(round.unlabeled[np.argsort(own, kind="stable")], ends[:-1])  # one array per cluster
         order = np.lexsort((-sizes, covered))  # fewest labels first, then the largest
         large = [c for c in order if sizes[c] > self.min_cluster_size]
         small = [c for c in order if sizes[c] <= self.min_cluster_size]
