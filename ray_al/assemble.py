@@ -38,18 +38,16 @@ class DataKeys:
     classes: int
 
 
-def materialize(sweep: Sweep, store: ArtifactStore) -> list[DataKeys]:
-    """Build what is missing of every dataset's arrays and spaces on storage, and name it."""
-    keys = []
-    for dataset, spaces in zip(sweep.datasets, sweep.spaces, strict=True):
-        used = {s for t in sweep.trajectories if sweep.datasets[t.dataset] is dataset for s in t.spaces}
+def materialize(sweep: Sweep, store: ArtifactStore, trajectories: Sequence[TrajectoryConfig]) -> dict[int, DataKeys]:
+    """Build what is missing of the arrays and spaces that `trajectories` read, and name it, by dataset position."""
+    keys = {}
+    for position in sorted({t.dataset for t in trajectories}):
+        dataset, spaces = sweep.datasets[position], sweep.spaces[position]
+        used = {s for t in trajectories if t.dataset == position for s in t.spaces}
         artifact = dataset_artifact(store, dataset)
         found = {s: space_artifact(store, dataset, spaces[s], spaces).path.name for s in sorted(used)}
-        keys.append(
-            DataKeys(
-                artifact.path.name, found, len(dataset.pool_labels), len(dataset.test_labels), dataset.classes
-            )
-        )  # fmt: skip
+        sizes = len(dataset.pool_labels), len(dataset.test_labels)
+        keys[position] = DataKeys(artifact.path.name, found, *sizes, dataset.classes)
     return keys
 
 
@@ -120,7 +118,7 @@ def run_locally(
 ) -> Iterator[RoundRecord]:
     """Run one trajectory in this process, without Ray. The records equal those of a run on a cluster."""
     store = ArtifactStore(storage)
-    keys = materialize(sweep, store)[config.dataset]
+    keys = materialize(sweep, store, [config])[config.dataset]
     reader = LocalReader(store, keys)
     trajectory = assemble(config, keys, reader, reader.labels(), PoolScorer(reader), NeighborService(reader))
     yield from run_trajectory(trajectory, done, state)

@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from ray_al.data.faults import DataError
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
@@ -55,17 +56,14 @@ def run(
     dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local cluster.")] = True,
 ) -> None:
     """Run what is not done yet. The same command goes on after any interruption."""
-    from ray_al.config import load_sweep
-    from ray_al.planning import check_local, check_storage
-    from ray_al.storage import Storage
+    from ray_al.planning import open_storage, preflight
 
-    checked = load_sweep(sweep, set or (), smoke)
-    check_storage(checked)
-    if address is None:
-        check_local(checked, cpus)
-    folder = Storage.open(checked.storage).child(checked.name)
-    out.print(f"{len(checked.trajectories)} trajectories in {folder.root}", highlight=False, soft_wrap=True)
-    out.print(f"TensorBoard: tensorboard --logdir {folder.root}/tensorboard", highlight=False, soft_wrap=True)
+    checked = preflight(sweep, set or (), smoke, cpus, local=address is None)
+    folder = open_storage(checked.storage).child(checked.name)
+    where = folder.root if folder.local else f"{checked.storage.rstrip('/')}/{checked.name}"
+    _say(f"{len(checked.trajectories)} trajectories in {where}")
+    if folder.local:
+        _say(f"TensorBoard: tensorboard --logdir {where}/tensorboard")
 
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
@@ -74,22 +72,23 @@ def run(
         report = _write_report(folder, checked)
     except OSError as error:
         report = f"not written ({error})"
-    _summary(outcome, checked, folder.root, report)
+    _summary(outcome, checked, where, report)
 
 
 def _summary(outcome: Outcome, sweep: Sweep, folder: str, report: str) -> None:
     rate = ""
     if outcome.seconds > 0:
         rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
-    out.print(f"{outcome.done} of {outcome.total} trajectories done{rate}", highlight=False)
-    out.print(f"results: {folder}/results   report: {report}", highlight=False, soft_wrap=True)
+    _say(f"{outcome.done} of {outcome.total} trajectories done{rate}")
+    _say(f"results: {folder}/results   report: {report}")
     if outcome.failed:
         table = Table(title=f"{len(outcome.failed)} failed", title_justify="left")
         table.add_column("trajectory")
         table.add_column("reason", overflow="fold")
         for trajectory, reason in list(outcome.failed.items())[:20]:
             name = sweep.by_id[trajectory].name
-            table.add_row(f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}", reason)
+            called = f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}"
+            table.add_row(_plain(called), _plain(reason))
         out.print(table)
         out.print("Their rounds so far are kept; the same command tries them again.")
     if outcome.stopped:
@@ -119,7 +118,7 @@ def results(folder: Folder) -> None:
 @app.command()
 def report(folder: Folder) -> None:
     """Write report.html into a sweep's folder: learning curves, areas, labels to an accuracy."""
-    out.print(_write_report(_folder(folder)), highlight=False, soft_wrap=True)
+    _say(_write_report(_folder(folder)))
 
 
 @app.command()
@@ -156,9 +155,9 @@ def list_methods() -> None:
 
 
 def _folder(path: str) -> Storage:
-    from ray_al.storage import Storage
+    from ray_al.planning import open_storage
 
-    storage = Storage.open(path)
+    storage = open_storage(path)
     if not storage.exists("sweep.json") and not storage.list("results"):
         raise ConfigError([f"{path!r} is not a sweep's folder (no results in it); give <storage>/<sweep name>"])
     return storage
@@ -185,8 +184,14 @@ def _write_report(folder: Storage, sweep: Sweep | None = None) -> str:
 
 def _load(folder: Storage) -> pd.DataFrame:
     from ray_al.results.load import load_results
+    from ray_al.results.selection import ok_rounds
 
-    return load_results(folder)
+    results = load_results(folder)
+    try:
+        ok_rounds(results)
+    except ValueError as clash:  # one label for two experiments, until the run under way sets the older one aside
+        raise ConfigError([str(clash)]) from None
+    return results
 
 
 def main() -> None:
@@ -194,7 +199,7 @@ def main() -> None:
     sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         for fault in error.faults:
             err.print(f"[red]error:[/] {_plain(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
@@ -204,6 +209,10 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

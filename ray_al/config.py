@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
-
+from ray_al.cells import expand, name_faults
 from ray_al.data.datasets import DataError, Dataset, load_dataset, parse_dataset
 from ray_al.data.sources import find_source
 from ray_al.data.spaces import SpaceSpec, parse_spaces
-from ray_al.experiment import Choice, Sweep
-from ray_al.grid import Grid, excluded, protocol_of
+from ray_al.experiment import Choice, Sweep, TrajectoryConfig
+from ray_al.grid import SpaceBook, cell_faults, trajectory_of, twin_faults
 from ray_al.methods import resolve
-from ray_al.sweep_file import ConfigError, ProtocolSection, normalize, read_sweep_file, shape_faults
+from ray_al.sweep_file import ConfigError, merge, normalize, read_sweep_file, shape_faults
 
 __all__ = ["ConfigError", "Sweep", "load_sweep", "parse_sweep"]
 
@@ -36,29 +33,45 @@ def parse_sweep(mapping: Mapping[str, Any]) -> Sweep:
     """Check a sweep given as a mapping; see `load_sweep`."""
     raw = normalize(mapping)
     file, faults = shape_faults(raw)
+    faults += _smoke_faults(mapping)
     axes = raw["axes"] if isinstance(raw.get("axes"), dict) else {}
     learners = _choices("learner", axes.get("learner"), faults)
     strategies = _choices("strategy", axes.get("strategy"), faults)
     datasets = _datasets(axes.get("dataset"), raw.get("download") is True, faults)
+    faults += twin_faults(datasets)
     if raw.get("name") in RESERVED_NAMES:
         faults.append(f"name: {raw['name']!r} is reserved for what sweeps share; choose another")
-    specs = _space_definitions(raw.get("spaces"), faults)
-    protocols = file.protocol if file else _protocols(raw.get("protocol"))
-    for dataset in datasets:
-        faults += [fault for p in protocols for fault in _budget_faults(dataset, p)]
-    rules = file.exclude if file else []
-    for learner, strategy in itertools.product(learners, strategies):
-        if not excluded(rules, {"learner": learner, "strategy": strategy}):
-            faults += _head_faults(learner, strategy)
-    if any(p.initial == 0 for p in protocols):
-        faults += [
-            f"strategy {s.label!r} needs a model to choose; with initial: 0 the strategy chooses the first batch"
-            for s in strategies
-            if not s.method.cold_start
-        ]
+    book = SpaceBook(_space_definitions(raw.get("spaces"), faults), faults)
     if file is None:
         raise ConfigError(faults)
-    return Grid(file, raw, datasets, learners, strategies, specs, faults).sweep()
+    cells = expand(file, datasets, learners, strategies, faults)
+    faults += cell_faults(cells) + name_faults(cells)
+    trajectories: dict[str, TrajectoryConfig] = {}
+    for cell in cells:
+        made = trajectory_of(cell, datasets.index(cell.dataset), file.name, book)
+        if made is None:
+            continue
+        twin = trajectories.setdefault(made.id, made)
+        if twin is not made and not cell.strategy.method.whole_pool:  # `full` is one run under every protocol
+            faults.append(
+                f"{twin.name.strategy!r} with {twin.name.learner!r} and {made.name.strategy!r} with "
+                f"{made.name.learner!r} are the same experiment; remove one"
+            )
+    if faults:
+        raise ConfigError(faults)
+    spaces = tuple(book.used(dataset) for dataset in datasets)
+    found = tuple(trajectories.values())
+    return Sweep(file.name, file.storage, file.resources, tuple(datasets), spaces, found, raw)
+
+
+def _smoke_faults(mapping: Mapping[str, Any]) -> list[str]:
+    """A smoke block is checked with every run, not only when it is needed."""
+    smoke = mapping.get("smoke")
+    if not isinstance(smoke, dict) or not smoke:
+        return []
+    plain = {key: value for key, value in mapping.items() if key != "smoke"}
+    known = shape_faults(normalize(plain))[1]
+    return [f"smoke: {fault}" for fault in shape_faults(normalize(merge(plain, smoke)))[1] if fault not in known]
 
 
 def _choices(kind: str, values: Any, faults: list[str]) -> list[Choice]:
@@ -73,11 +86,11 @@ def _choices(kind: str, values: Any, faults: list[str]) -> list[Choice]:
             continue
         if label is not None and not isinstance(label, str):
             faults.append(f"axes.{kind}: the label of {name} is a text, got {label!r}")
-        _, values_, wrong = resolve(kind, name, options)
+        arguments, wrong = resolve(kind, name, options)
         faults += wrong
         if not wrong:
             shown = ",".join(f"{k}={v}" for k, v in options.items())
-            found.append(Choice(kind, name, values_, str(label or (f"{name}({shown})" if shown else name))))
+            found.append(Choice(kind, name, arguments, str(label or (f"{name}({shown})" if shown else name))))
     return found
 
 
@@ -105,42 +118,3 @@ def _space_definitions(values: Any, faults: list[str]) -> dict[str, SpaceSpec]:
     except DataError as error:
         faults += error.faults
         return {}
-
-
-def _protocols(values: Any) -> list[ProtocolSection]:
-    """The entries of a protocol list that are well formed, for checks that go on although another section is not."""
-    found = []
-    for value in values if isinstance(values, list) else []:
-        try:
-            found.append(ProtocolSection.model_validate(value))
-        except ValidationError:
-            continue
-    return found
-
-
-def _budget_faults(dataset: Dataset, section: ProtocolSection) -> list[str]:
-    protocol, size = protocol_of(section), len(dataset.pool_labels)
-    if section.batch > size:
-        return [f"protocol.batch: {section.batch:,} is more than the pool of {dataset.label!r} ({size:,} items)"]
-    if protocol.total_labels > size:
-        return [
-            f"protocol {protocol.label!r} asks for {protocol.total_labels:,} labels, "
-            f"the pool of {dataset.label!r} has {size:,} items"
-        ]
-    smallest, share = int(np.bincount(dataset.pool_labels).min()), -(-protocol.initial // dataset.classes)
-    if protocol.balanced and share > smallest:
-        return [
-            f"protocol.initial: {protocol.initial:,} balanced labels take up to {share:,} of each class; the smallest "
-            f"class of {dataset.label!r} has {smallest:,} (balanced: false draws at random)"
-        ]
-    return []
-
-
-def _head_faults(learner: Choice, strategy: Choice) -> list[str]:
-    missing = strategy.method.needs - learner.method.heads
-    if not missing:
-        return []
-    return [
-        f"strategy {strategy.label!r} needs the head {', '.join(sorted(missing))}, which learner {learner.label!r} "
-        f"does not offer (it has: {', '.join(sorted(learner.method.heads))}); exclude the pair, or change one"
-    ]

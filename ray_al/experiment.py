@@ -30,9 +30,6 @@ class Choice:
     def method(self) -> Method:
         return find(self.kind, self.name)
 
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "values": dict(self.values), "version": self.method.version}
-
 
 @dataclass(frozen=True)
 class TrajectoryConfig:

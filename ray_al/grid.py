@@ -1,189 +1,164 @@
-"""The grid of a sweep: cells, their names and their identities."""
+"""From cells to trajectories: what does not fit together, the spaces each reads, and its identity."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from ray_al.cells import Cell, protocol_of
 from ray_al.core.trajectory import Protocol
 from ray_al.data.datasets import DataError, Dataset
 from ray_al.data.spaces import SpaceSpec, default_space, find_space, space_faults
-from ray_al.experiment import Choice, Sweep, TrajectoryConfig
+from ray_al.experiment import Choice, TrajectoryConfig
 from ray_al.results.schema import TrajectoryName
-from ray_al.sweep_file import AXES, ConfigError, ProtocolSection, SweepFile
 
-MAX_TRAJECTORIES = 1_000_000
 LOOP_VERSION = 1  # part of every identity: raise it when the loop or the initial sets change results
 
 
-def protocol_of(section: ProtocolSection) -> Protocol:
-    return Protocol(section.initial, section.balanced, section.batch, section.rounds)
+def cell_faults(cells: Sequence[Cell]) -> list[str]:
+    """Budgets over the pool, heads that a learner lacks, strategies that cannot start cold."""
+    found: list[str] = []
+    # Seeds differ in nothing that is checked here.
+    for cell in {(c.dataset.label, c.learner.label, c.strategy.label, c.protocol): c for c in cells}.values():
+        if not cell.strategy.method.whole_pool:
+            found += _budget_faults(cell)
+            if cell.protocol.initial == 0 and not cell.strategy.method.cold_start:
+                found.append(
+                    f"strategy {cell.strategy.label!r} needs a model to choose; with initial: 0 the strategy chooses "
+                    f"the first batch"
+                )
+        found += _head_faults(cell.learner, cell.strategy)
+    return list(dict.fromkeys(found))
 
 
-def excluded(rules: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> bool:
-    """Whether a rule matches a cell: each of its axes by name or label (or a list of them); seeds by value."""
-    return any(all(axis in cell and _is(wanted, cell[axis]) for axis, wanted in rule.items()) for rule in rules)
+def _budget_faults(cell: Cell) -> list[str]:
+    dataset, section = cell.dataset, cell.protocol
+    protocol, size = protocol_of(section), len(dataset.pool_labels)
+    if section.batch > size:
+        return [f"protocol.batch: {section.batch:,} is more than the pool of {dataset.label!r} ({size:,} items)"]
+    if protocol.total_labels > size:
+        return [
+            f"protocol {protocol.label!r} asks for {protocol.total_labels:,} labels, "
+            f"the pool of {dataset.label!r} has {size:,} items"
+        ]
+    share = -(-protocol.initial // dataset.classes)
+    if protocol.balanced and share > (smallest := int(np.bincount(dataset.pool_labels).min())):
+        return [
+            f"protocol.initial: {protocol.initial:,} balanced labels take up to {share:,} of each class; the smallest "
+            f"class of {dataset.label!r} has {smallest:,} (balanced: false draws at random)"
+        ]
+    return []
 
 
-def _is(wanted: Any, value: Any) -> bool:
-    names: set[Any]
-    if isinstance(value, ProtocolSection):
-        names = {value.label or protocol_of(value).label}
-    elif isinstance(value, Dataset):
-        names = {value.label, value.spec.name}
-    elif isinstance(value, Choice):
-        names = {value.label, value.name}
-    else:
-        names = {value}
-    return any(one in names for one in (wanted if isinstance(wanted, list) else [wanted]))
+def _head_faults(learner: Choice, strategy: Choice) -> list[str]:
+    missing = strategy.method.needs - learner.method.heads
+    if not missing:
+        return []
+    return [
+        f"strategy {strategy.label!r} needs the head {', '.join(sorted(missing))}, which learner {learner.label!r} "
+        f"does not offer (it has: {', '.join(sorted(learner.method.heads))}); exclude the pair, or change one"
+    ]
 
 
-@dataclass
-class Grid:
-    """Writes the grid out, collecting faults as it goes."""
+def twin_faults(datasets: Sequence[Dataset]) -> list[str]:
+    """Two entries with the same content would be one experiment under two names."""
+    seen: dict[str, str] = {}
+    return [
+        f"axes.dataset: {seen[d.fingerprint]!r} and {d.label!r} hold the same data; remove one"
+        for d in datasets
+        if seen.setdefault(d.fingerprint, d.label) != d.label
+    ]
 
-    file: SweepFile
-    raw: Mapping[str, Any]
-    datasets: list[Dataset]
-    learners: list[Choice]
-    strategies: list[Choice]
-    specs: Mapping[str, SpaceSpec]
-    faults: list[str]
 
-    def sweep(self) -> Sweep:
-        cells = self._cells()
-        self._names_differ()
-        if self.faults:
-            raise ConfigError(self.faults)
-        wanted = [self._spaces(cell["dataset"], cell["learner"], cell["strategy"]) for cell in cells]
-        specs: list[dict[str, SpaceSpec]] = [dict(self.specs) for _ in self.datasets]
-        keys: list[dict[str, Any]] = [{} for _ in self.datasets]
-        for d, space in sorted(
-            {(cell["dataset"], s) for cell, names in zip(cells, wanted, strict=True) for s in names}
-        ):
-            self._resolve(self.datasets[d], space, specs[d], keys[d])
-        if self.faults:
-            raise ConfigError(self.faults)
-        trajectories: dict[str, TrajectoryConfig] = {}
-        for cell, spaces in zip(cells, wanted, strict=True):
-            trajectory = self._trajectory(cell, spaces, {s: keys[cell["dataset"]][s] for s in spaces})
-            trajectories.setdefault(trajectory.id, trajectory)  # `full` is one experiment under every protocol
-        file = self.file
-        found = tuple(trajectories.values())
-        return Sweep(file.name, file.storage, file.resources, tuple(self.datasets), tuple(specs), found, self.raw)
+class SpaceBook:
+    """What each space name means for each dataset, checked once; faults are collected."""
 
-    def _resolve(self, dataset: Dataset, space: str, specs: dict[str, SpaceSpec], keys: dict[str, Any]) -> None:
-        """Find what a space name means for a dataset, and check that it can be made."""
-        try:
-            spec = find_space(space, self.specs)
-            if faults := space_faults(spec, dataset, self.specs):
-                raise DataError(faults)
-            specs[space], keys[space] = spec, spec.key(dataset, self.specs)
-        except DataError as error:
-            self.faults += error.faults
+    def __init__(self, own: Mapping[str, SpaceSpec], faults: list[str]) -> None:
+        self._own, self._faults = own, faults
+        self._found: dict[tuple[str, str], tuple[SpaceSpec, Any] | None] = {}
 
-    def _cells(self) -> list[dict[str, Any]]:
-        values: dict[str, list[Any]] = {
-            "dataset": list(range(len(self.datasets))),
-            "learner": self.learners,
-            "strategy": self.strategies,
-            "protocol": list(self.file.protocol),
-            "seed": list(self.file.axes.seed),
-        }
-        groups = self._zipped(values)
-        if self.faults:
-            return []
-        count = 1
-        for group in groups:
-            count *= len(values[group[0]])
-        if count > MAX_TRAJECTORIES:
-            self.faults.append(f"the grid has {count:,} cells, at most {MAX_TRAJECTORIES:,} are allowed")
-            return []
-        cells = []
-        hits = [0] * len(self.file.exclude)
-        for point in itertools.product(*(range(len(values[group[0]])) for group in groups)):
-            cell = {axis: values[axis][i] for group, i in zip(groups, point, strict=True) for axis in group}
-            matched = [k for k, rule in enumerate(self.file.exclude) if self._matches(rule, cell)]
-            for k in matched:
-                hits[k] += 1
-            if not matched:
-                cells.append(cell)
-        self.faults += [f"exclude[{k}] {self.file.exclude[k]} matches no cell" for k, n in enumerate(hits) if not n]
-        if not cells and not self.faults:
-            self.faults.append("exclude leaves nothing to run")
-        return cells
+    def find(self, dataset: Dataset, name: str) -> tuple[SpaceSpec, Any] | None:
+        """(spec, key) of a space; None when it cannot be made of the dataset, which is then among the faults."""
+        where = (dataset.fingerprint, name)
+        if where not in self._found:
+            try:
+                spec = find_space(name, self._own)
+                if faults := space_faults(spec, dataset, self._own):
+                    raise DataError(faults)
+                self._found[where] = spec, spec.key(dataset, self._own)
+            except DataError as error:
+                self._faults += error.faults
+                self._found[where] = None
+        return self._found[where]
 
-    def _zipped(self, values: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
-        """Axes that move together, then every other axis by itself."""
-        taken: list[str] = []
-        groups = []
-        for group in self.file.zip:
-            lengths = {axis: len(values[axis]) for axis in group if axis in values}
-            if unknown := [axis for axis in group if axis not in AXES]:
-                self.faults.append(f"zip: unknown axis {unknown[0]!r}; known: {', '.join(AXES)}")
-            elif len(group) < 2 or len(set(group)) < len(group) or set(group) & set(taken):
-                self.faults.append(f"zip: {group} must name two or more axes, each once in all groups")
-            elif len(set(lengths.values())) > 1:
-                self.faults.append(f"zip: axes of one group need equal lengths, got {lengths}")
-            taken += group
-            groups.append(tuple(group))
-        return groups + [(axis,) for axis in AXES if axis not in taken]
+    def used(self, dataset: Dataset) -> dict[str, SpaceSpec]:
+        """The spaces that were asked for, and the sweep's own, of which they may be made."""
+        asked = {name: found[0] for (of, name), found in self._found.items() if found and of == dataset.fingerprint}
+        return {**self._own, **asked}
 
-    def _matches(self, rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
-        named = {**cell, "dataset": self.datasets[cell["dataset"]]}
-        return excluded([rule], named)
+    def check_images(self, dataset: Dataset, choice: Choice, name: str) -> None:
+        """A network reads images, everything else reads vectors."""
+        found = self.find(dataset, name)
+        wants = choice.method.on_images
+        if found and wants is not None and wants != (found[0].method == "images"):
+            need = "images; give it space: images" if wants else "vectors, and 'images' has none; try pixels"
+            self._faults.append(f"{choice.kind} {choice.label!r}: space {name!r} does not fit, it reads {need}")
 
-    def _spaces(self, dataset: int, learner: Choice, strategy: Choice) -> tuple[str, ...]:
-        default = default_space(self.datasets[dataset]).name
-        found: list[str] = []
-        for choice in (learner, strategy):
-            if "space" in choice.values:
-                found.append(choice.values["space"] or default)
-            found += choice.method.reads
-        first = found[0] if found else default
-        return tuple(dict.fromkeys([first, *found]))
 
-    def _trajectory(
-        self, cell: Mapping[str, Any], spaces: tuple[str, ...], keys: Mapping[str, Any]
-    ) -> TrajectoryConfig:
-        dataset = self.datasets[cell["dataset"]]
-        strategy, learner, section = cell["strategy"], cell["learner"], cell["protocol"]
-        if strategy.method.whole_pool:
-            protocol, label = Protocol(0, False, len(dataset.pool_labels), 1), "all"
-        else:
-            protocol = Protocol(section.initial, section.balanced, section.batch, section.rounds)
-            label = section.label or protocol.label
-        identity = {
-            "loop": LOOP_VERSION,
-            "dataset": dataset.fingerprint,
-            "spaces": keys,
-            "learner": learner.identity(),
-            "strategy": strategy.identity(),
-            "protocol": vars(protocol),
-            "seed": cell["seed"],
-        }
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-        name = TrajectoryName(
-            digest, self.file.name, dataset.label, learner.label, strategy.label, label, cell["seed"]
-        )  # fmt: skip
-        return TrajectoryConfig(name, cell["dataset"], learner, strategy, protocol, cell["seed"], spaces)
+def spaces_of(cell: Cell) -> tuple[str, ...]:
+    """The spaces a trajectory reads, its learner's first: what a strategy adds changes nothing for the learner."""
+    default = default_space(cell.dataset).name
+    learner, strategy = cell.learner, cell.strategy
+    found = [learner.values["space"] or default] if "space" in learner.values else []
+    found += learner.method.reads
+    if not found:
+        found.append(default)
+    if "space" in strategy.values:
+        # Without a space of its own it measures in the model's embedding, when there is a model that has one.
+        own = strategy.values["space"]
+        embedded = "embedding" in learner.method.heads and cell.protocol.initial > 0
+        if own or not embedded:
+            found.append(own or default)
+    return tuple(dict.fromkeys([*found, *strategy.method.reads]))
 
-    def _names_differ(self) -> None:
-        labels: dict[str, list[Any]] = {
-            "dataset": [d.label for d in self.datasets],
-            "learner": [c.label for c in self.learners],
-            "strategy": [c.label for c in self.strategies],
-            "protocol": [
-                p.label or Protocol(p.initial, p.balanced, p.batch, p.rounds).label for p in self.file.protocol
-            ],
-            "seed": list(self.file.axes.seed),
-        }
-        zipped = {axis for group in self.file.zip for axis in group}
-        for axis, names in labels.items():
-            repeated = sorted({str(n) for n in names if names.count(n) > 1})
-            if repeated and axis not in zipped:
-                self.faults.append(f"axis {axis}: {repeated[0]!r} appears twice; remove one, or give it a label")
+
+def trajectory_of(cell: Cell, position: int, sweep: str, book: SpaceBook) -> TrajectoryConfig | None:
+    """The trajectory of a cell; None when a space it reads cannot be made."""
+    spaces = spaces_of(cell)
+    found = {space: book.find(cell.dataset, space) for space in spaces}
+    for choice in (cell.learner, cell.strategy):
+        if choice.values.get("space"):
+            book.check_images(cell.dataset, choice, choice.values["space"])
+    if None in found.values():
+        return None
+    whole = cell.strategy.method.whole_pool
+    protocol = Protocol(0, False, len(cell.dataset.pool_labels), 1) if whole else protocol_of(cell.protocol)
+    label = "all" if whole else cell.protocol.label or protocol.label
+    keys = {space: pair[1] for space, pair in found.items() if pair}
+    default = default_space(cell.dataset).name
+    identity = {
+        "loop": LOOP_VERSION,
+        "dataset": cell.dataset.fingerprint,
+        "learner": _identity(cell.learner, keys, default),
+        "strategy": _identity(cell.strategy, keys, None),
+        "protocol": vars(protocol),
+        "seed": cell.seed,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    name = TrajectoryName(
+        digest, sweep, cell.dataset.label, cell.learner.label, cell.strategy.label, label, cell.seed
+    )  # fmt: skip
+    return TrajectoryConfig(name, position, cell.learner, cell.strategy, protocol, cell.seed, spaces)
+
+
+def _identity(choice: Choice, keys: Mapping[str, Any], default: str | None) -> dict[str, Any]:
+    """A method and its arguments, spaces by what they hold and not by what a sweep calls them."""
+    values = dict(choice.values)
+    if "space" in values:
+        values["space"] = keys.get(values["space"] or default or "")
+    reads = [keys[space] for space in choice.method.reads]
+    return {"name": choice.name, "values": values, "reads": reads, "version": choice.method.version}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
@@ -38,6 +40,7 @@ class Method:
     whole_pool: bool = False  # asks for everything in one round, whatever the protocol
     heads: frozenset[str] = frozenset()  # heads a learner's models offer
     reads: tuple[str, ...] = ()  # spaces it reads besides the one named by its option `space`
+    on_images: bool | None = None  # whether its space holds images, or vectors; None: not checked
     neighbor_index: bool = False  # a strategy that asks `round.neighbors`
     served: bool = False  # fitted and applied by services: the trial's process stays light
     version: int = 1  # part of every trajectory's identity: raise it when results change
@@ -59,17 +62,21 @@ STRATEGIES: Mapping[str, Method] = {
     "entropy": Method(TopScore, "highest predictive entropy", PROBS, fixed={"score": "entropy"}),
     "margin": Method(TopScore, "smallest gap of the two top classes", PROBS, fixed={"score": "margin"}),
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
-    "kcenter_greedy": Method(KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True),
-    "kmeans_partition": Method(KMeansPartition, "equal random draws per k-means cluster", cold_start=True),
+    "kcenter_greedy": Method(
+        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False
+    ),
+    "kmeans_partition": Method(
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False
+    ),
     "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False),
     "full": Method(Full, "all labels: the upper bound", cold_start=True, whole_pool=True),
 }
 
 LEARNERS: Mapping[str, Method] = {
-    "logreg": Method(LogReg, "multinomial logistic regression", heads=LogReg.heads, served=True),
-    "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads),
-    "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads),
+    "logreg": Method(LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True),
+    "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False),
+    "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True),
 }
 
 KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "learner": LEARNERS}
@@ -85,6 +92,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
 
 
+@functools.cache
 def find(kind: str, name: str) -> Method:
     """Look up a strategy or learner by table name, Python path "module:Class" or entry point.
 
@@ -98,12 +106,15 @@ def find(kind: str, name: str) -> Method:
         module, _, attribute = name.partition(":")
         try:
             return _user_method(kind, name, getattr(importlib.import_module(module), attribute))
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # importing runs the user's module, which may raise anything
             raise ValueError(f"cannot load {kind} {name!r}: {error}") from error
     group = {"strategy": "ray_al.strategies", "learner": "ray_al.learners"}[kind]
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
     if name in entries:
-        return _user_method(kind, name, entries[name].load())
+        try:
+            return _user_method(kind, name, entries[name].load())
+        except Exception as error:
+            raise ValueError(f"cannot load {kind} {name!r} of entry point {entries[name].value}: {error}") from error
     raise ValueError(unknown(kind, name, [*table, *entries]))
 
 
@@ -124,43 +135,64 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
     )
 
 
-def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[Method, dict[str, Any], list[str]]:
-    """Check arguments for a method: (row, all arguments with defaults filled in, faults)."""
+def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Check the options of a method: (all its arguments, defaults filled in; faults)."""
     try:
         method = find(kind, name)
     except ValueError as error:
-        return Method(object, ""), {}, [str(error)]
+        return {}, [str(error)]
     signature = inspect.signature(method.make).parameters
-    parameters = {key: signature[key] for key in method.options}
+    options = method.options
     faults = [
-        unknown(f"option of {kind} {name}", key, parameters) if parameters else f"{kind} {name} takes no option {key!r}"
+        unknown(f"option of {kind} {name}", key, options) if options else f"{kind} {name} takes no option {key!r}"
         for key in given
-        if key not in parameters
+        if key not in options
     ]
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in given:
+    for key in options:
+        if signature[key].default is inspect.Parameter.empty and key not in given:
             faults.append(f"{kind} {name} needs the option {key!r}")
-    hints = _hints(method.make)
-    for key, value in given.items():
-        if key in parameters and (fault := _type_fault(value, hints.get(key, Any))):
-            faults.append(f"option {key!r} of {kind} {name}: {fault}, got {value!r}")
-    values = {k: given.get(k, p.default) for k, p in parameters.items()}
-    if not faults:
-        try:
-            method.make(**method.fixed, **values)
-        except (ValueError, TypeError) as error:
-            faults.append(str(error))
-    return method, values, faults
+    arguments, wrong = _coerce(method, {key: value for key, value in given.items() if key in options})
+    faults += [f"option {key!r} of {kind} {name}: {fault}, got {given[key]!r}" for key, fault in wrong.items()]
+    if faults:
+        return {}, faults
+    try:
+        made = method.make(**method.fixed, **arguments)
+    except Exception as error:  # whatever a user's class raises of its arguments is a fault of the file
+        return {}, [str(error) or f"{kind} {name} cannot be made: {type(error).__name__}"]
+    filled = {key: getattr(made, key, arguments.get(key, signature[key].default)) for key in options}
+    try:
+        return json.loads(json.dumps(filled)), []
+    except TypeError:
+        return {}, [f"{kind} {name}: its options must be plain values (numbers, texts, lists), got {filled}"]
 
 
 def build(kind: str, name: str, values: Mapping[str, Any], **injected: Any) -> Any:
     """Make the object; `injected` reaches only those that take it."""
     method = find(kind, name)
-    made = method.make(**method.fixed, **values)
-    if dataclasses.is_dataclass(made):
-        takes = {f.name for f in dataclasses.fields(made)}
-        made = dataclasses.replace(made, **{k: v for k, v in injected.items() if k in takes})  # type: ignore[type-var]
-    return made
+    takes = inspect.signature(method.make).parameters
+    extra = {key: value for key, value in injected.items() if key in takes}
+    return method.make(**method.fixed, **_coerce(method, values)[0], **extra)
+
+
+def _coerce(method: Method, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values as the annotations want them (1 as 1.0, a list as a tuple), and what cannot be."""
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    hints = _hints(method.make)
+    out, faults = {}, {}
+    for key, value in values.items():
+        out[key] = value
+        if key in hints:
+            try:
+                out[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"]
+                faults[key] = message[0].lower() + message[1:]
+            except TypeError:
+                faults[key] = "must be a plain value"
+            except PydanticUserError:
+                continue  # a type that pydantic has no check for
+    return out, faults
 
 
 def _hints(make: Any) -> dict[str, Any]:
@@ -168,15 +200,3 @@ def _hints(make: Any) -> dict[str, Any]:
         return get_type_hints(make.__init__ if inspect.isclass(make) and not dataclasses.is_dataclass(make) else make)
     except (NameError, TypeError):
         return {}  # a user's annotations that cannot be evaluated here are not checked
-
-
-def _type_fault(value: Any, hint: Any) -> str | None:
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-    try:
-        TypeAdapter(hint).validate_python(value, strict=True)
-    except ValidationError as error:
-        return error.errors()[0]["msg"].lower()
-    except PydanticUserError:
-        return None  # a type pydantic has no check for
-    return None

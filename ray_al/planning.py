@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
-from ray_al.cluster.resources import demand, this_machine
+from ray_al.cluster.resources import demand, node_faults, this_machine
+from ray_al.config import parse_sweep
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.materialize import dataset_config, has_space
 from ray_al.experiment import Sweep
 from ray_al.results.dataset import LedgerIndex, index
 from ray_al.storage import Storage
-from ray_al.sweep_file import ConfigError
+from ray_al.sweep_file import ConfigError, ResourcesSection, read_sweep_file
 
 STATES = ("done", "elsewhere", "partly", "failed", "open")
 
 
 def plan_tables(sweep: Sweep) -> Iterator[Table | str]:
     """The grid by dataset, learner, protocol and strategy; then the artifacts."""
-    storage = Storage.open(sweep.storage)
+    storage = open_storage(sweep.storage)
     held = index(storage.child(sweep.name))
     elsewhere = frozenset[str]().union(*(index(storage.child(o)).done for o in storage.list() if o != sweep.name))
     groups: dict[tuple[str, str, str], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -33,7 +36,7 @@ def plan_tables(sweep: Sweep) -> Iterator[Table | str]:
         count[state] += 1
         count["rounds"] += 0 if state in ("done", "elsewhere") else t.protocol.rounds - held.rounds.get(t.id, 0)
     for key, strategies in groups.items():
-        yield _plan_table(" · ".join(key), strategies)
+        yield _plan_table(escape(" · ".join(key)), strategies)
     yield _artifacts(sweep, ArtifactStore(storage))
     total = Counter(_state(t.id, held, elsewhere) for t in sweep.trajectories)
     yield f"{sweep.name}: {len(sweep.trajectories)} trajectories: " + ", ".join(f"{n} {s}" for s, n in total.items())
@@ -56,7 +59,7 @@ def _plan_table(title: str, strategies: Mapping[str, Counter[str]]) -> Table:
     for column in [*states, "rounds to run"]:
         table.add_column(column, justify="right")
     for strategy, count in strategies.items():
-        table.add_row(strategy, *(str(count[state] or "") for state in states), str(count["rounds"]))
+        table.add_row(escape(strategy), *(str(count[state] or "") for state in states), str(count["rounds"]))
     return table
 
 
@@ -69,7 +72,7 @@ def _artifacts(sweep: Sweep, store: ArtifactStore) -> Table:
         there = {"labels": store.has("dataset", dataset_config(dataset))}
         there |= {space: has_space(store, dataset, spaces[space], spaces) for space in used}
         for what, found in there.items():
-            table.add_row(dataset.label, what, "there" if found else "missing: will be built")
+            table.add_row(escape(dataset.label), what, "there" if found else "missing: will be built")
     return table
 
 
@@ -78,53 +81,85 @@ def status_tables(folder: Storage) -> Iterator[Table]:
     from ray_al.results.dataset import read_sweep
 
     held = index(folder)
-    rows = read_sweep(folder).select(["trajectory_id", "strategy", "round", "status", "error"]).to_pylist()
+    columns = ("trajectory_id", "strategy", "status", "error")
+    rows = read_sweep(folder).select(columns).to_pylist()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    reasons: Counter[str] = Counter()
-    strategies = {row["trajectory_id"]: row["strategy"] for row in rows}
     failed = {row["trajectory_id"]: row["error"] for row in rows if row["status"] == "failed"}
-    for trajectory, strategy in strategies.items():
+    for trajectory, strategy in {row["trajectory_id"]: row["strategy"] for row in rows}.items():
         counts[strategy]["done" if trajectory in held.done else "failed" if trajectory in failed else "partly"] += 1
-        counts[strategy]["rounds"] += sum(row["trajectory_id"] == trajectory and row["status"] == "ok" for row in rows)
-    reasons.update(failed.values())
+    for row in rows:
+        counts[row["strategy"]]["rounds"] += row["status"] == "ok"
+    reasons = Counter(failed.values())
     table = Table(title=folder.root, title_justify="left", box=SIMPLE)
     table.add_column("strategy", overflow="fold")
     for column in ("done", "partly", "failed", "rounds on record"):
         table.add_column(column, justify="right")
     for strategy in sorted(counts):
-        table.add_row(strategy, *(str(counts[strategy][key] or "") for key in ("done", "partly", "failed", "rounds")))
+        table.add_row(
+            escape(strategy), *(str(counts[strategy][key] or "") for key in ("done", "partly", "failed", "rounds"))
+        )
     yield table
     if reasons:
         why = Table(title="failures", title_justify="left", box=SIMPLE)
         why.add_column("times", justify="right")
         why.add_column("reason", overflow="fold")
         for reason, times in reasons.most_common(20):
-            why.add_row(str(times), reason)
+            why.add_row(str(times), escape(reason))
         yield why
 
 
-def check_local(sweep: Sweep, cpus: int | None) -> None:
-    """Raise ConfigError when this machine lacks what one trial asks for."""
-    demand(sweep.resources, sweep.trajectories, this_machine(cpus))
+def preflight(path: Path, sets: Sequence[str], smoke: bool, cpus: int | None, local: bool) -> Sweep:
+    """Read and check a sweep that is to run: the file, its storage and, for a `local` run, this machine.
 
-
-def check_storage(sweep: Sweep) -> None:
-    """Raise ConfigError when the storage cannot be written, leaving nothing there."""
+    Raises:
+        ConfigError: with the faults of all three.
+    """
+    raw = read_sweep_file(path, sets, smoke)
+    faults = _storage_faults(raw.get("storage", "runs"), str(raw.get("name")))
+    faults += _machine_faults(raw.get("resources"), cpus) if local else []
     try:
-        local = Storage.open(sweep.storage).local
-    except ValueError as error:
-        raise ConfigError([f"storage: {error}"]) from None
+        sweep = parse_sweep(raw)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
+    if faults:
+        raise ConfigError(faults)
+    if local:
+        demand(sweep.resources, sweep.trajectories, [this_machine(cpus)])
+    return sweep
+
+
+def _machine_faults(section: object, cpus: int | None) -> list[str]:
+    try:
+        return node_faults(ResourcesSection.model_validate(section or {}), [this_machine(cpus)])
+    except ValidationError:
+        return []  # reported as a fault of the file
+
+
+def _storage_faults(uri: object, name: str) -> list[str]:
+    """Why the storage cannot be written; nothing is left there."""
+    if not isinstance(uri, str):
+        return []
+    try:
+        local = open_storage(uri).local
+    except ConfigError as error:
+        return list(error.faults)
     if local is None:
-        return
-    place = local / sweep.name
-    while not place.exists() and place != place.parent:
-        place = place.parent
+        return []
+    place = local / name
     try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
         if not place.is_dir():
             raise NotADirectoryError(f"{place} is not a folder")
         with tempfile.TemporaryFile(dir=place):
-            pass
+            return []
     except OSError as error:
-        raise ConfigError(
-            [f"storage: cannot write to {str(Path(sweep.storage))!r}: {error.strerror or error}"]
-        ) from None
+        return [f"storage: cannot write to {uri!r}: {error.strerror or error}"]
+
+
+def open_storage(uri: str) -> Storage:
+    """Open a storage that a user named. Raises ConfigError for one of an unknown kind."""
+    try:
+        return Storage.open(uri)
+    except ValueError as error:
+        raise ConfigError([f"storage: {error}"]) from None

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-AXES = ("dataset", "learner", "strategy", "protocol", "seed")
+AXES = ("dataset", "learner", "strategy", "protocol", "seed")  # in the order of the grid
 
 
 class ConfigError(ValueError):
@@ -189,7 +189,19 @@ def shape_faults(raw: Mapping[str, Any]) -> tuple[SweepFile | None, list[str]]:
     try:
         return SweepFile.model_validate(raw), []
     except ValidationError as error:
-        return None, [_message(e) for e in error.errors() if "function-after" not in e["loc"]]
+        faults = [_message(e) for e in error.errors()]
+        return _usable({str(e["loc"][0]) for e in error.errors()}, raw), faults
+
+
+def _usable(faulty: set[str], raw: Mapping[str, Any]) -> SweepFile | None:
+    """The file without its faulty sections, so that the rest can be checked, too; None when the grid is among them."""
+    if faulty & {"axes", "protocol", "exclude", "zip"}:
+        return None
+    rest = {key: value for key, value in raw.items() if key not in faulty}
+    try:
+        return SweepFile.model_validate({"name": "unnamed", **rest})
+    except ValidationError:
+        return None
 
 
 def _message(error: Any) -> str:

@@ -35,7 +35,10 @@ def verify_sweep(folder: str, sample: int, seed: int, console: Console) -> list[
     storage = Storage.open(folder)
     if not storage.exists("sweep.json"):
         raise ConfigError([f"{folder!r} holds no sweep.json, so what was run is not known"])
-    sweep = parse_sweep(json.loads(storage.read("sweep.json")))
+    try:
+        sweep = parse_sweep(json.loads(storage.read("sweep.json")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{folder!r}: sweep.json is damaged ({error})"]) from None
     done = [t for t in sweep.trajectories if t.id in index(storage).done]
     if not done:
         raise ConfigError(

@@ -71,7 +71,7 @@ def test_pinned_identity() -> None:
     sweep = parse_sweep(BASE)
     again = parse_sweep(json.loads(json.dumps(sweep.raw)))
     assert [t.id for t in again.trajectories] == [t.id for t in sweep.trajectories]
-    assert sweep.trajectories[0].id == "84afaa8db52f6889"
+    assert sweep.trajectories[0].id == "70163e4a1e9c0559"
 
 
 def test_trajectories_travel_as_json() -> None:
@@ -88,6 +88,59 @@ def test_exclude_and_zip() -> None:
     protocols = [{"initial": 10, "batch": 5, "rounds": 3}, {"initial": 20, "batch": 10, "rounds": 2}]
     zipped = _cells(parse_sweep(_with(protocol=protocols, zip=[["strategy", "protocol"]], axes={"seed": 1})))
     assert zipped == [("random", "10+2x5", 0), ("entropy", "20+1x10", 0)]
+
+
+def test_equal_experiments_are_told_apart_from_different_ones() -> None:
+    ids = [t.id for t in parse_sweep(BASE).trajectories]
+    for same in (
+        _with(axes={"learner": [{"name": "logreg", "l2": 1, "space": "pixels"}]}),
+        _with(spaces={"mine": {"name": "pca", "of": "pixels", "dims": 3}}),
+    ):
+        assert [t.id for t in parse_sweep(same).trajectories] == ids
+    by_name = [
+        parse_sweep(_with(axes={"learner": [{"name": "logreg", "space": name, "label": "x"}]}, spaces=spaces))
+        .trajectories[0]
+        .id
+        for name, spaces in (("pca9", {}), ("mine", {"mine": {"name": "pca", "of": "pixels", "dims": 9}}))
+    ]
+    assert by_name[0] == by_name[1]
+    two = _with(axes={"strategy": ["badge", {"name": "badge", "first": "norm", "label": "b"}]})
+    assert any("are the same experiment; remove one" in fault for fault in _faults(two))
+    twins = _with(axes={"dataset": ["digits", {"name": "digits", "label": "again"}]})
+    assert any("'digits' and 'again' hold the same data" in fault for fault in _faults(twins))
+
+
+def test_a_strategy_changes_nothing_of_what_the_learner_reads() -> None:
+    """A learner without a `space` option reads the default space, whatever space the strategy measures in."""
+    raw = _with(
+        axes={
+            "learner": ["tests.test_config:NoSpace"],
+            "strategy": ["random", {"name": "kcenter_greedy", "space": "pca8"}],
+            "seed": 1,
+        }
+    )
+    assert [t.spaces for t in parse_sweep(raw).trajectories] == [("pixels",), ("pixels", "pca8")]
+    lean = _with(axes={"learner": [{"name": "logreg", "space": "pca8"}], "strategy": ["kcenter_greedy"], "seed": 1})
+    assert parse_sweep(lean).trajectories[0].spaces == ("pca8",)
+
+
+class NoSpace:
+    """A learner that offers probabilities only."""
+
+    def fit(self) -> None: ...
+
+
+def test_checks_are_of_the_cells_that_run() -> None:
+    """What exclude and zip keep apart is not checked together."""
+    cold = [{"initial": 10, "batch": 5, "rounds": 3}, {"initial": 0, "batch": 5, "rounds": 2, "label": "cold"}]
+    raw = _with(protocol=cold, exclude=[{"strategy": "entropy", "protocol": "cold"}])
+    assert len(parse_sweep(raw).trajectories) == 6
+    sizes = [{"name": "digits", "limit": 100}, "digits"]
+    budgets = [{"initial": 10, "batch": 5, "rounds": 3}, {"initial": 10, "batch": 500, "rounds": 2}]
+    assert (
+        len(parse_sweep(_with(axes={"dataset": sizes}, protocol=budgets, zip=[["dataset", "protocol"]])).trajectories)
+        == 8
+    )
 
 
 def test_full_runs_once_whatever_the_protocols() -> None:
@@ -122,11 +175,16 @@ BAD = [
     (_with(axes={"strategy": [{"name": "random", "x": 1}]}), "strategy random takes no option 'x'"),
     (_with(axes={"strategy": [{"label": "x"}]}), "axes.strategy: an entry needs a name"),
     (_with(axes={"strategy": []}), "axes.strategy: list should have at least 1 item"),
-    (_with(axes={"strategy": ["random", "random"]}), "axis strategy: 'random' appears twice"),
+    (_with(axes={"strategy": ["random", "random"]}), "are the same experiment; remove one"),
     (_with(axes={"learner": [{"name": "logreg", "l2": -1.0}]}), "logreg needs 0 < l2 < 1e12, not -1.0"),
     (_with(axes={"learner": [{"name": "logreg", "l2": "big"}]}), "learner logreg: input should be a valid number"),
     (_with(axes={"learner": [{"name": "logreg", "space": "pca999"}]}), "pca999"),
     (_with(axes={"learner": [{"name": "logreg", "space": "vae"}]}), "unknown space 'vae'"),
+    (_with(axes={"learner": [{"name": "logreg", "space": "images"}]}), "space 'images' does not fit, it reads vectors"),
+    (_with(axes={"learner": [{"name": "cnn", "space": "pixels"}]}), "space 'pixels' does not fit, it reads images"),
+    (_with(smoke={"axes": {"sed": 1}}), "smoke: axes.sed: unknown key; did you mean 'seed'?"),
+    (_with(exclude=[{"strategy": {"name": "random"}}]), "matches no cell"),
+    (_with(axes={"strategy": ["tests.broken_module:X"]}), "cannot load strategy 'tests.broken_module:X'"),
     (_with(axes={"seed": 0}), "axes.seed: give a number of seeds from 1 to 1000000, or a list of seeds, got 0"),
     (_with(axes={"seed": [0, -1]}), "axes.seed.1: input should be greater than or equal to 0, got -1"),
     (_with(axes={"seed": "many"}), "axes.seed"),
@@ -172,17 +230,7 @@ def test_all_faults_at_once() -> None:
 
 
 def test_a_learner_without_a_needed_head() -> None:
-    class Plain:
-        """A learner that offers probabilities only."""
-
-        heads = frozenset({"probs"})
-
-        def fit(self) -> None: ...
-
-    import tests.fakes
-
-    tests.fakes.Plain = Plain  # type: ignore[attr-defined]
-    raw = _with(axes={"strategy": ["badge"], "learner": ["tests.fakes:Plain"]})
+    raw = _with(axes={"strategy": ["badge"], "learner": ["tests.test_config:NoSpace"]})
     assert any("strategy 'badge' needs the head embedding" in fault for fault in _faults(raw))
 
 

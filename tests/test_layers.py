@@ -24,11 +24,12 @@ ALLOWED = {
     "methods": {"strategies", "learners"},
     "sweep_file": set(),
     "experiment": {"core", "data", "methods", "results", "sweep_file"},
-    "grid": {"core", "data", "experiment", "results", "sweep_file"},
-    "config": {"data", "experiment", "grid", "methods", "sweep_file"},
+    "cells": {"core", "data", "experiment", "sweep_file"},
+    "grid": {"cells", "core", "data", "experiment", "results"},
+    "config": {"cells", "data", "experiment", "grid", "methods", "sweep_file"},
     "assemble": {"core", "data", "experiment", "methods", "services", "storage"},
     "cluster": {"assemble", "core", "data", "experiment", "results", "services", "storage", "sweep_file"},
-    "planning": {"cluster", "data", "experiment", "results", "storage", "sweep_file"},
+    "planning": {"cluster", "config", "data", "experiment", "results", "storage", "sweep_file"},
     "verify": {"assemble", "config", "core", "results", "storage", "sweep_file"},
 }
 

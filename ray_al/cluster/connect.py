@@ -17,6 +17,7 @@ import ray
 from rich.console import Console
 
 from ray_al.cluster.feature_store import NAMESPACE
+from ray_al.cluster.resources import this_machine
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
 
@@ -41,14 +42,22 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
     if address:
         _check_address(address)
-        context = ray.init(address=address, **options)
+        try:
+            context = ray.init(address=address, **options)
+        except Exception as error:  # a wrong token, another version, a dead head: Ray raises many types
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError([f"--address: cannot join the Ray cluster at {address!r}: {reason}"]) from error
     else:
         # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         context = ray.init(
-            address="local", num_cpus=cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1", **options,
-        )  # fmt: skip
+            address="local",
+            num_cpus=int(this_machine(cpus)["CPU"]),
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            **options,
+        )
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     url = getattr(context, "dashboard_url", None)
     console.print(f"Ray dashboard: {'http://' + url if url else 'off'}", highlight=False)
@@ -56,6 +65,11 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_nodes() -> list[dict[str, float]]:
+    """CPUs and GPUs of every machine of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _check_address(address: str) -> None:
@@ -105,7 +119,10 @@ def only_run(folder: Storage) -> Iterator[None]:
     with open(path / LOCK, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):  # a file system without locks
+                yield
+                return
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             fault = f"another run of sweep {path.name!r} is going on (process {holder}); wait for it, or stop it"

@@ -17,36 +17,39 @@ from ray_al.data.materialize import open_array
 from ray_al.storage import Storage
 
 NAMESPACE = "ray-al"
-BLOCK_BYTES = 512 * 2**20
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError, ray.exceptions.ReferenceCountingAssertionError)
 
 
 @functools.cache
 def actor(name: str) -> Any:
     """The handle of a named actor; it stays good when the actor is killed and starts again."""
-    return ray.get_actor(name, NAMESPACE)
+    try:
+        return ray.get_actor(name, NAMESPACE)
+    except ValueError as error:  # the run is being ended: no fault of the trajectory's
+        raise RuntimeError(str(error)) from None
 
 
 class FeatureStore:
-    """Loads each array once, in row blocks, from storage. A restarted store loads again what is asked for."""
+    """Loads each array once from storage. A restarted store loads again what is asked for."""
 
     def __init__(self, storage: str) -> None:
         self._artifacts = ArtifactStore(Storage.open(storage))
-        self._blocks: dict[tuple[str, str], list[Any]] = {}
+        self._objects: dict[tuple[str, str], list[Any]] = {}
         self._lock = threading.Lock()
 
-    def blocks(self, artifact: str, name: str) -> list[Any]:
-        """References to the row blocks of array `name` ("pool", "test_labels", ...) of an artifact, in order."""
+    def reference(self, artifact: str, name: str) -> list[Any]:
+        """A list of one object reference, of array `name` ("pool", "test_labels", ...) of an artifact.
+
+        In a list, since Ray would replace a bare reference by its value.
+        """
         with self._lock:
-            if (artifact, name) not in self._blocks:
-                rows = open_array(self._artifacts.open(artifact), name)
-                step = max(1, BLOCK_BYTES * len(rows) // max(1, rows.nbytes))
-                self._blocks[artifact, name] = [ray.put(rows[i : i + step]) for i in range(0, len(rows), step)]
-            return self._blocks[artifact, name]
+            if (artifact, name) not in self._objects:
+                self._objects[artifact, name] = [ray.put(open_array(self._artifacts.open(artifact), name))]
+            return self._objects[artifact, name]
 
 
 class StoreReader:
-    """Reads one dataset's arrays through the feature store. One block is handed out as it lies in shared memory."""
+    """Reads one dataset's arrays through the feature store, as they lie in shared memory, without a copy."""
 
     # Shared by all readers of a process: a worker that runs trial after trial maps each array once.
     _arrays: Mapping[tuple[str, str], np.ndarray] = {}
@@ -63,16 +66,16 @@ class StoreReader:
     def _array(self, artifact: str, name: str) -> np.ndarray:
         arrays: dict[tuple[str, str], np.ndarray] = self._arrays  # type: ignore[assignment]
         if (artifact, name) not in arrays:
-            blocks = self._fetch(artifact, name)
-            arrays[artifact, name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            arrays[artifact, name] = self._fetch(artifact, name)
         return arrays[artifact, name]
 
-    def _fetch(self, artifact: str, name: str, attempts: int = 10) -> list[np.ndarray]:
+    def _fetch(self, artifact: str, name: str, attempts: int = 10) -> np.ndarray:
         for attempt in range(attempts):
             try:
-                return ray.get(ray.get(actor(self._store).blocks.remote(artifact, name)))
+                (reference,) = ray.get(actor(self._store).reference.remote(artifact, name))
+                return ray.get(reference)
             except LOST:
-                # The store that owned the blocks is gone; its successor loads them from storage.
+                # The store that owned the array is gone; its successor loads them from storage.
                 if attempt == attempts - 1:
                     raise
                 time.sleep(0.2 * (attempt + 1))

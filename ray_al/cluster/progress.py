@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from ray_al.experiment import TrajectoryConfig
@@ -36,7 +37,6 @@ class Progress(tune.Callback):
         self.done = {i for i in at_start.done if i in self._all}
         self.failed: dict[str, str] = {}
         self._first_rounds = sum(self._rounds.values())
-        self._first_done = len(self.done)
         self._started = self._last_line = time.monotonic()
         self._live: Live | None = None
 
@@ -83,19 +83,20 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, error = self._all[_id(trial)], _reason(trial)
         self._running.discard(config.id)
-        ledger = Ledger(self._sweep, config.name, {})
+        ledger = Ledger(self._sweep, config.name)
         try:
-            ledger.fail(len(ledger.load()[0]), error, retries=max(0, trial.num_failures - 1))
+            ledger.fail(len(ledger.load()[0]), error, max(0, trial.num_failures - 1), {})
         except OSError as full:
             error += f" (and this could not be recorded: {full})"
         self._fail(config.id, error)
 
     def _fail(self, trajectory: str, error: str) -> None:
         self.failed[trajectory] = error
-        self._note(f"[red]failed[/] {_called(self._all[trajectory])}: {error}")
+        self._note(f"failed: {_called(self._all[trajectory])}: {error}", "red")
 
-    def _note(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+    def _note(self, text: str, style: str | None = None) -> None:
+        # Names and errors are other people's texts: brackets in them are no markup.
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     # What is shown
 
@@ -108,9 +109,9 @@ class Progress(tune.Callback):
         """(trajectories open, rounds per minute, seconds left or NaN)."""
         left = len(self._all) - len(self.done) - len(self.failed)
         minutes = max(1e-9, time.monotonic() - self._started) / 60
-        rounds = sum(self._rounds.values()) - self._first_rounds
+        rounds = sum(self._rounds.get(i, 0) for i in self._all) - self._first_rounds
         wanted = sum(t.protocol.rounds for i, t in self._all.items() if i not in self.done and i not in self.failed)
-        wanted -= sum(n for i, n in self._rounds.items() if i not in self.done and i not in self.failed)
+        wanted -= sum(self._rounds.get(i, 0) for i in self._all if i not in self.done and i not in self.failed)
         return left - len(self._running), rounds / minutes, wanted / rounds * minutes * 60 if rounds else math.nan
 
     def _line(self) -> str:
@@ -131,7 +132,7 @@ class Progress(tune.Callback):
         for strategy, ids in groups.items():
             values = [self._accuracy[i] for i in ids if i in self._accuracy and math.isfinite(self._accuracy[i])]
             shown = (f"{sum(values) / len(values):.4f}", f"{max(values):.4f}") if values else ("", "")
-            table.add_row(strategy, *self._counts(ids), *shown)
+            table.add_row(escape(strategy), *self._counts(ids), *shown)
         if len(groups) > 1:
             table.add_row("all", *self._counts(list(self._all)), "", "", style="bold")
         return table

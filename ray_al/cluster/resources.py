@@ -1,4 +1,4 @@
-"""What trials and services ask of a cluster, and whether it has it. Imports no Ray, so that a plan can check, too."""
+"""What trials and services ask of a cluster, and whether it has it. Imports no Ray."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ray_al.sweep_file import ConfigError, ResourcesSection
 
 # A trial whose fits and scores are done by services mostly waits: several share a core.
 SERVED_CPUS = 0.25
+
+Node = Mapping[str, float]  # "CPU" and "GPU" of one machine
 
 
 @dataclass(frozen=True)
@@ -28,43 +30,56 @@ class Demand:
         return {"CPU": self.served_cpus if config.learner.method.served else self.own_cpus, "GPU": self.gpus}
 
 
-def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], available: Mapping[str, float]) -> Demand:
-    """Share out `available` ("CPU", "GPU") among scorers and trials.
+def node_faults(resources: ResourcesSection, nodes: Sequence[Node]) -> list[str]:
+    """What one trial asks for that no machine has."""
+    most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
+    faults = []
+    if (resources.trial.cpus or 0) > most["CPU"]:
+        faults.append(
+            f"resources.trial.cpus: a trial asks for {resources.trial.cpus:g} CPUs; "
+            f"the largest machine has {most['CPU']:g}"
+        )
+    if resources.trial.gpus > most["GPU"]:
+        faults.append(
+            f"resources.trial.gpus: a trial asks for {resources.trial.gpus:g} GPUs; "
+            f"there are {most['GPU']:g} on a machine"
+        )
+    return faults
 
-    Scorers together reserve half of the CPUs when some trial's work is theirs, and nothing otherwise.
+
+def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes: Sequence[Node]) -> Demand:
+    """Share the machines out among scorers and trials.
+
+    Scorers together reserve at most half of all CPUs, each at most half of the largest machine's, when some trial's
+    work is theirs; on a machine of one core, or when trials need every core, nothing.
 
     Raises:
-        ConfigError: one trial alone asks for more than there is.
+        ConfigError: one trial alone asks for more than a machine has.
     """
-    cpus, gpus = available.get("CPU", 0.0), available.get("GPU", 0.0)
-    served = any(t.learner.method.served for t in todo)
-    scorer = max(1, int(cpus) // 2) / resources.scorers if served and cpus >= 2 else 0.0
-    scorer = float(int(scorer)) if scorer >= 1 else round(scorer, 2)
-    left = cpus - scorer * resources.scorers
+    if faults := node_faults(resources, nodes):
+        raise ConfigError(faults)
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     given = resources.trial.cpus
     own, light = given or 1.0, given or SERVED_CPUS
-    needed = max(light if t.learner.method.served else own for t in todo)
-    faults = []
-    if needed > left:
-        faults.append(
-            f"resources.trial.cpus: a trial asks for {needed:g} CPUs; {left:g} of {cpus:g} are left for trials"
-        )
-    if resources.trial.gpus > gpus:
-        faults.append(f"resources.trial.gpus: a trial asks for {resources.trial.gpus:g} GPUs; there are {gpus:g}")
-    if faults:
-        raise ConfigError(faults)
-    least = min(light if t.learner.method.served else own for t in todo)
-    slots = left / least
+    asks = [light if t.learner.method.served else own for t in todo]
+    scorer = 0.0
+    if any(t.learner.method.served for t in todo):
+        scorer = float(int(min(largest / 2, cpus / 2 / resources.scorers)))
+        if len(nodes) == 1 and max(asks) > cpus - scorer * resources.scorers:
+            scorer = 0.0
+    slots = (cpus - scorer * resources.scorers) / min(asks)
     if resources.trial.gpus:
         slots = min(slots, gpus / resources.trial.gpus)
     return Demand(light, own, resources.trial.gpus, scorer, max(1, int(slots)))
 
 
-def this_machine(cpus: int | None) -> dict[str, float]:
-    """What a local run has: the processors this process may use (or as many as it was told), and visible GPUs."""
+def this_machine(cpus: int | None = None) -> Node:
+    """What a local run has: as many CPUs as it was told, or as this process may use; and the visible GPUs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        count = len(glob.glob("/dev/nvidia[0-9]*"))
+        gpus = len(glob.glob("/dev/nvidia[0-9]*"))
     else:
-        count = len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    return {"CPU": float(cpus or os.cpu_count() or 1), "GPU": float(count)}
+        gpus = len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return {"CPU": float(cpus or usable), "GPU": float(gpus)}

@@ -14,9 +14,12 @@ from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import NAMESPACE, FeatureStore, StoreReader, actor
 from ray_al.services.neighbor_service import NeighborService
 from ray_al.services.pool_scorer import PoolScorer
+from ray_al.sweep_file import ConfigError
 
-# A killed service starts again and its unfinished calls are sent again: calls carry all they need.
-FOREVER = {"max_restarts": -1, "max_task_retries": -1}
+# A killed service starts again and its unfinished calls are sent again: calls carry all they need. A call that kills
+# its service every time (out of memory, say) is given up, and fails its trial.
+REVIVED = {"max_restarts": -1, "max_task_retries": 3}
+START_SECONDS = 300
 CALLS_AT_ONCE = 16
 
 
@@ -80,7 +83,7 @@ def running_services(
 
     def start(name: str, make: Any, cpus: float, calls: int, *args: Any) -> str:
         options = {"name": f"{prefix}-{name}", "namespace": NAMESPACE, "num_cpus": cpus, "max_concurrency": calls}
-        handles.append(ray.remote(make).options(**options, **FOREVER).remote(*args))
+        handles.append(ray.remote(make).options(**options, **REVIVED).remote(*args))
         return f"{prefix}-{name}"
 
     store = start("store", FeatureStore, 0, 4, storage)
@@ -88,5 +91,9 @@ def running_services(
         start(f"scorer{i}", ScorerHost, scorer_cpus, CALLS_AT_ONCE, PoolScorer, store, keyed) for i in range(scorers)
     ]
     index = start("neighbors", NeighborHost, 0, CALLS_AT_ONCE, NeighborService, store, keyed) if neighbors else None
-    ray.get([handle.__ray_ready__.remote() for handle in handles])
+    try:
+        ray.get([handle.__ray_ready__.remote() for handle in handles], timeout=START_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        fault = f"the cluster did not start the services within {START_SECONDS} s; is it busy with other jobs?"
+        raise ConfigError([fault]) from None
     yield Services(store, tuple(names), index)  # the handles live as long as this frame, and the actors as they do

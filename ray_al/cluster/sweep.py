@@ -10,12 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ray
 from ray import tune
 from rich.console import Console
 
 from ray_al.assemble import DataKeys, materialize
-from ray_al.cluster.connect import LOCK, connected, only_run, stop_on_sigterm
+from ray_al.cluster.connect import LOCK, cluster_nodes, connected, only_run, stop_on_sigterm
 from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, demand
 from ray_al.cluster.services import running_services
@@ -53,7 +52,7 @@ def run_sweep(
                 pass
         if not _all_done(sweep, folder):
             stack.enter_context(connected(address, cpus, dashboard, console))
-            demand(sweep.resources, sweep.trajectories, ray.cluster_resources())  # refused before anything is written
+            demand(sweep.resources, sweep.trajectories, cluster_nodes())  # refused before anything is written
         stack.enter_context(only_run(folder))
         return _Run(sweep, console).go()
     return Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
@@ -74,7 +73,7 @@ class _Run:
         sweep, names = self.sweep, [t.name for t in self.sweep.trajectories]
         storage = Storage.open(sweep.storage)
         folder = storage.child(sweep.name)
-        folder.write("sweep.json", json.dumps(sweep.raw, indent=1).encode())
+        folder.write("sweep.json", json.dumps(sweep.raw, indent=1, default=str).encode())
         done = index(folder).done
         adopted = adopt(storage, sweep.name, {t.id: t.name for t in sweep.trajectories if t.id not in done})
         if adopted:
@@ -92,15 +91,16 @@ class _Run:
         try:
             compact(folder, names)
         except OSError as error:
-            self.console.print(f"[red]results were not compacted[/]: {error}; they stay in {folder.root}/ledger")
+            text = f"results were not compacted: {error}; they stay in {folder.root}/ledger"
+            self.console.print(text, style="red", markup=False)
         return Outcome(len(progress.done), len(names), progress.failed, stopped, clock.seconds, clock.cpu_seconds)
 
     def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock) -> None:
         sweep, uri = self.sweep, _uri(self.sweep)
-        want = demand(sweep.resources, todo, ray.cluster_resources())
-        datasets = _build_artifacts(sweep, Storage.open(sweep.storage), self.console)
+        want = demand(sweep.resources, todo, cluster_nodes())
+        datasets = _build_artifacts(sweep, todo, self.console)
         neighbors = any(t.strategy.method.neighbor_index for t in todo)
-        started = running_services(uri, datasets, sweep.resources.scorers, want.scorer_cpus, neighbors)
+        started = running_services(uri, list(datasets.values()), sweep.resources.scorers, want.scorer_cpus, neighbors)
         with started as services, progress:
             clock.start()
             _fit(todo, Session(uri, sweep.name, datasets, services), want, sweep.resources.retries, progress)
@@ -157,9 +157,9 @@ def _uri(sweep: Sweep) -> str:
     return sweep.storage if "://" in sweep.storage else Storage.open(sweep.storage).root
 
 
-def _build_artifacts(sweep: Sweep, storage: Storage, console: Console) -> list[DataKeys]:
+def _build_artifacts(sweep: Sweep, todo: Sequence[TrajectoryConfig], console: Console) -> dict[int, DataKeys]:
     started = time.monotonic()
-    keys = materialize(sweep, ArtifactStore(storage))
+    keys = materialize(sweep, ArtifactStore(Storage.open(sweep.storage)), todo)
     if time.monotonic() - started > 2:
         console.print(f"arrays and spaces on storage after {time.monotonic() - started:.0f} s", highlight=False)
     return keys

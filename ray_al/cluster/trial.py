@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Session:
 
     storage: str
     sweep: str
-    datasets: Sequence[DataKeys]
+    datasets: Mapping[int, DataKeys]
     services: Services
 
 
@@ -49,20 +49,20 @@ def trial(config: Mapping[str, Any], session: Session) -> None:
     """Tune's trainable: the cell holds the trajectory, as plain values that Tune leaves alone, and its turn."""
     cell = config["cell"]
     trajectory = TrajectoryConfig.from_json(cell["trajectory"])
-    ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name, _circumstances())
-    progress = Progress()
+    ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
+    progress = Reporter()
     try:
         _run(trajectory, session, ledger, progress, cell["turn"])
     except FINAL_ERRORS as error:
         cause = getattr(error, "cause", error)  # a service's error arrives wrapped in Ray's own
         message = f"{type(cause).__name__}: {cause}"
-        ledger.fail(progress.rounds, message, retries=0)
+        ledger.fail(progress.rounds, message, 0, _circumstances())
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "failed", "error": message})
     else:
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "done", "error": ""})
 
 
-class Progress:
+class Reporter:
     """Rounds on record, reported to Tune no more often than once in REPORT_SECONDS: the ledger holds every round."""
 
     def __init__(self) -> None:
@@ -77,7 +77,10 @@ class Progress:
             self._last = time.monotonic()
 
 
-def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Progress, turn: int) -> None:
+def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Reporter, turn: int) -> None:
+    if ledger.is_finished():  # by this trial, whose process died before its last report arrived
+        progress.rounds = config.protocol.rounds
+        return
     keys = session.datasets[config.dataset]
     done, state = ledger.load()
     reader = session.services.reader(keys)
@@ -91,7 +94,7 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: P
     events = EventWriter(folder / events_path(config), done) if folder else None
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
-        ledger.append(record, _peak_mb(), learner.state() if isinstance(learner, StatefulLearner) else None)
+        ledger.append(record, _circumstances(), learner.state() if isinstance(learner, StatefulLearner) else None)
         if events:
             events.add(record)
         progress.add(record)
@@ -113,8 +116,9 @@ def _peak_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _circumstances() -> dict[str, str]:
-    found = dict(circumstances())
+def _circumstances() -> dict[str, Any]:
+    """Asked anew for every round: torch, and with it a GPU, may have come into use since the last."""
+    found: dict[str, Any] = {**circumstances(), "peak_mb": _peak_mb()}
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
         if torch.cuda.is_available():

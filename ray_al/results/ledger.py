@@ -58,7 +58,6 @@ class Ledger:
 
     sweep: Storage
     name: TrajectoryName
-    circumstances: Mapping[str, Any]  # host, device, versions
 
     def __post_init__(self) -> None:
         self._folder = f"{FOLDER}/{self.name.trajectory_id}"
@@ -84,9 +83,15 @@ class Ledger:
         state = self.sweep.read(f"{self._folder}/{last}") if last in names else None
         return records, state
 
-    def append(self, record: RoundRecord, peak_mb: float, state: bytes | None = None) -> None:
-        """Put one round on record. When this returns it is on disk; when it raises OSError nothing is."""
-        row = record_row(self.name, record, {**self.circumstances, "peak_mb": peak_mb})
+    def is_finished(self) -> bool:
+        return self.sweep.exists(f"{self._folder}.parquet")
+
+    def append(self, record: RoundRecord, circumstances: Mapping[str, Any], state: bytes | None = None) -> None:
+        """Put one round on record. When this returns it is on disk; when it raises OSError nothing is.
+
+        `circumstances` gives peak_mb, host, device and versions; `state` is for learners that carry weights.
+        """
+        row = record_row(self.name, record, circumstances)
         stem = f"{self._folder}/round-{record.round:05d}"
         if state is not None:
             self.sweep.write(f"{stem}.state", state)  # first, so that a round on record always has its state
@@ -101,7 +106,7 @@ class Ledger:
         self.sweep.write(f"{self._folder}.parquet", parquet_bytes(to_table(self._rows)))
         self.sweep.delete(self._folder)
 
-    def fail(self, round: int, error: str, retries: int) -> None:
+    def fail(self, round: int, error: str, retries: int, circumstances: Mapping[str, Any]) -> None:
         """Record why the trajectory stopped. Its rounds so far stay, and a later run goes on after them."""
-        table = to_table([failure_row(self.name, round, error, retries, **self.circumstances)])
+        table = to_table([failure_row(self.name, round, error, retries, **circumstances)])
         self.sweep.write(f"{self._folder}/failed.parquet", parquet_bytes(table))

@@ -193,6 +193,10 @@ BAD = {
         ["none.npy"],
     ),
     "storage in a file": ({"axes": axes(), "storage": "x.yaml/runs"}, ["storage: cannot write to 'x.yaml/runs'"]),
+    "faults of file, storage and machine together": (
+        {"axes": axes(strategy=["entrpy"]), "storage": "/proc/x", "resources": {"trial": {"gpus": 99}}},
+        ["'entrpy'", "storage: cannot write to '/proc/x'", "99 GPUs"],
+    ),
     "storage of an unknown kind": ({"axes": axes(), "storage": "gopher://x/y"}, ["cannot open storage 'gopher://x/y'"]),
 }
 

@@ -53,7 +53,7 @@ def toy() -> Toy:
 
 
 def _select(name: str, view: Round) -> Any:
-    _, values, faults = resolve("strategy", name, {})
+    values, faults = resolve("strategy", name, {})
     assert not faults
     return build("strategy", name, values).select(view)
 
