@@ -71,7 +71,9 @@ def parse_dataset(value: str | Mapping[str, Any], where: str = "dataset") -> Dat
     source = find_source(name)
     if source is None:
         known = choices(name, [*DATASETS, *data_names()])
-        raise DataError([f"{where}: unknown dataset {name!r}{known}; or an own function as 'package.module:function'"])
+        raise DataError(
+            [f"{where}: unknown dataset {shown(name)}{known}; or an own function as 'package.module:function'"]
+        )
     checks = {**source.options, **OPTION_CHECKS, "label": text}
     settings: dict[str, Any] = {}
     common: dict[str, Any] = {}
@@ -80,7 +82,7 @@ def parse_dataset(value: str | Mapping[str, Any], where: str = "dataset") -> Dat
         if key == "name":
             continue
         if key not in checks and not (is_python_path(name) and isinstance(key, str)):
-            faults.append(f"{where}: unknown option {key!r} for dataset {name!r}{choices(key, checks)}")
+            faults.append(f"{where}: unknown option {shown(key)} for dataset {name!r}{choices(key, checks)}")
         elif fault := checks[key](given) if key in checks else _plain(given):
             faults.append(f"{where}: {key} is {shown(given)}; it {fault}")
         elif key in OPTION_CHECKS:
@@ -98,8 +100,8 @@ def parse_dataset(value: str | Mapping[str, Any], where: str = "dataset") -> Dat
 
 def _plain(value: Any) -> str | None:
     try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+        json.dumps(value, allow_nan=False, sort_keys=True)  # sorted as later: keys of several types cannot be
+    except (TypeError, ValueError, RecursionError):
         return "must be a plain value (text, number, true or false, list, mapping)"
     return None
 

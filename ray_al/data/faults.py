@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 Check = Callable[[Any], "str | None"]  # what is wrong with a value ("must be ..."), or None
@@ -24,15 +25,26 @@ class DataError(ValueError):
 def choices(word: object, known: Iterable[str]) -> str:
     """The tail of an unknown-name message: the nearest known name, if one is near, and all of them."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(str(word), names, 1)
+    near = difflib.get_close_matches(word if isinstance(word, str) else shown(word), names, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"; {hint}known: {', '.join(names) or 'none'}"
 
 
 def shown(value: object) -> str:
     """A value as messages print it, cut to 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # YAML can give numbers of more digits, and deeper lists, than Python prints
+        return f"a value too large to show ({type(value).__name__})"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def user_path(path: str) -> Path:
+    """The path, `~` expanded; DataError where it names no user of this machine."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError([f"{shown(path)} is no path of this machine: {error}"]) from None
 
 
 def whole(low: int, high: int) -> Check:
@@ -45,7 +57,8 @@ def whole(low: int, high: int) -> Check:
 
 def number(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Check:
     def check(value: Any) -> str | None:
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        good = good and (isinstance(value, int) or math.isfinite(value))
         good = good and (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
         sides = f"{'above' if open_low else 'at least'} {low:g} and {'below' if open_high else 'at most'} {high:g}"
         return None if good else f"must be a number {sides}"

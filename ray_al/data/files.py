@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_al.data.faults import DataError, choices
+from ray_al.data.faults import DataError, choices, user_path
 from ray_al.data.validate import STANDARD_KEYS
 
 SUFFIXES = (".npy", ".npz", ".parquet")
@@ -39,7 +40,7 @@ def load_arrays(
     of that file; it is then also the label column of a Parquet `test_features`.
     """
     if labels is None:
-        return read_standard(Path(features).expanduser())
+        return read_standard(user_path(features))
     faults: list[str] = []
     raw: dict[str, Any] = {"files": {}}
     for split, inputs, targets in (("train", features, labels), ("test", test_features, test_labels)):
@@ -123,13 +124,13 @@ def _read_labels(inputs: str, column: str | None, targets: str | None) -> np.nda
 def read_reference(reference: str, leave_out: str | None = None) -> np.ndarray:
     """The array of a reference; an .npy file is memory-mapped. `leave_out` is a Parquet column that is no feature."""
     name, key = _split(reference)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name.endswith(".parquet"):
         from ray_al.data.parquet import read_parquet
 
         return read_parquet(path, key, leave_out)
     if name.endswith(".npy"):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DataError([f"{path} is missing"])
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -148,7 +149,7 @@ def read_reference(reference: str, leave_out: str | None = None) -> np.ndarray:
 
 
 def _npz_keys(path: Path) -> list[str]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError([f"{path} is missing"])
     try:
         with zipfile.ZipFile(path) as archive:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_al.data.faults import DataError, choices
+from ray_al.data.faults import DataError, choices, user_path
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _SHOWN = 10  # faults named one by one; a folder of a million broken files is one message longer
@@ -24,8 +24,8 @@ def load_imagefolder(path: str, size: int = 64) -> dict[str, Any]:
     Raises:
         DataError: no such folder, an empty class, a test class that is not in train, files that cannot be decoded.
     """
-    root = Path(path).expanduser()
-    if not root.is_dir():
+    root = user_path(path)
+    if not os.path.isdir(root):
         raise DataError([f"{root} is not a folder"])
     if (root / "train").is_dir() and (root / "test").is_dir():
         folders = {"train": root / "train", "test": root / "test"}
@@ -42,7 +42,10 @@ def load_imagefolder(path: str, size: int = 64) -> dict[str, Any]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError([f"{folder} cannot be read: {error.strerror}"]) from error
 
 
 def _load_split(split: str, folder: Path, names: list[str], size: int) -> dict[str, np.ndarray]:

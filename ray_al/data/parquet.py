@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def read_parquet(path: Path, column: str | None, leave_out: str | None) -> np.nd
     import pyarrow as pa
     from pyarrow import parquet
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError([f"{path} is missing"])
     try:
         # One file: a path like .../split=a/x.parquet must not gain columns from its folder names.

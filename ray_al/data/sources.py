@@ -101,7 +101,7 @@ def npz_file(name: str) -> Path | None:
     if not folder or not _FILE_NAME.fullmatch(name):
         return None
     file = Path(folder) / f"{name}.npz"
-    return file if file.is_file() else None
+    return file if os.path.isfile(file) else None  # False for names too long, where is_file raises
 
 
 def is_python_path(name: str) -> bool:

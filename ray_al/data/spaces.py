@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ray_al.data.datasets import Dataset, fingerprint
-from ray_al.data.faults import Check, DataError, choices, flag, shown, text, whole
+from ray_al.data.faults import Check, DataError, choices, flag, shown, text, user_path, whole
 from ray_al.data.files import file_of, is_file, read_reference
 from ray_al.data.pca import MAX_WIDTH
 from ray_al.data.validate import check_features
@@ -71,21 +71,21 @@ def parse_space(name: str, definition: Mapping[str, Any] | None = None, where: s
     built_in = _built_in(name)
     if definition is None:
         if built_in is None:
-            raise DataError([f"{where}: unknown space {name!r}{choices(name, BUILT_IN)}"])
+            raise DataError([f"{where}: unknown space {shown(name)}{choices(name, BUILT_IN)}"])
         return built_in
     if built_in is not None:
         raise DataError([f"{where}: {name!r} is built in; give the space another name"])
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DataError([f"{where}: a space is named by letters, digits, '_', '-' and '.', not {shown(name)}"])
-    if not isinstance(definition, Mapping) or definition.get("name") not in METHODS:
-        given = definition.get("name") if isinstance(definition, Mapping) else definition
+    given = definition.get("name") if isinstance(definition, Mapping) else definition
+    if not isinstance(definition, Mapping) or not isinstance(given, str) or given not in METHODS:
         raise DataError([f"{where}: {shown(given)} is not a way to make a space{choices(given, METHODS)}"])
-    method = definition["name"]
+    method = given
     checks, required = METHODS[method]
     faults = [f"{where}: {key} is missing for a {method} space" for key in required if key not in definition]
     for key, value in definition.items():
         if key != "name" and key not in checks:
-            faults.append(f"{where}: unknown option {key!r} for a {method} space{choices(key, checks)}")
+            faults.append(f"{where}: unknown option {shown(key)} for a {method} space{choices(key, checks)}")
         elif key != "name" and (fault := checks[key](value)):
             faults.append(f"{where}: {key} is {shown(value)}; it {fault}")
         elif method == "file" and key in checks and not is_file(value):
@@ -101,11 +101,13 @@ def parse_spaces(definitions: Mapping[str, Any], where: str = "spaces") -> dict[
     Raises:
         DataError: with every fault of every definition.
     """
+    if not isinstance(definitions, Mapping):
+        raise DataError([f"{where}: spaces are a mapping of names to definitions, not {shown(definitions)}"])
     spaces: dict[str, SpaceSpec] = {}
     faults: list[str] = []
     for name, definition in definitions.items():
         try:
-            spaces[name] = parse_space(name, {} if definition is None else definition, f"{where}.{name}")
+            spaces[name] = parse_space(name, {} if definition is None else definition, f"{where}.{_word(name)}")
         except DataError as error:
             faults += error.faults
     for name, spec in spaces.items():
@@ -118,9 +120,9 @@ def parse_spaces(definitions: Mapping[str, Any], where: str = "spaces") -> dict[
 
 def find_space(name: str, spaces: Mapping[str, SpaceSpec] | None = None, where: str = "space") -> SpaceSpec:
     """The sweep's own space of this name, else the built-in one. Raises DataError for an unknown name."""
-    spec = (spaces or {}).get(name) or _built_in(name)
+    spec = ((spaces or {}).get(name) if isinstance(name, str) else None) or _built_in(name)
     if spec is None:
-        raise DataError([f"{where}: unknown space {name!r}{choices(name, [*BUILT_IN, *(spaces or {})])}"])
+        raise DataError([f"{where}: unknown space {shown(name)}{choices(name, [*BUILT_IN, *(spaces or {})])}"])
     return spec
 
 
@@ -162,6 +164,10 @@ def space_width(spec: SpaceSpec, dataset: Dataset) -> int:
 def file_arrays(spec: SpaceSpec) -> tuple[np.ndarray, np.ndarray]:
     """(N, D) pool and (M, D) test rows of a file space, checked. Raises DataError."""
     return _file_space(spec)[0]
+
+
+def _word(name: Any) -> str:
+    return name if isinstance(name, str) else shown(name)
 
 
 def _built_in(name: Any) -> SpaceSpec | None:
@@ -211,8 +217,8 @@ def _file_space(spec: SpaceSpec) -> tuple[tuple[np.ndarray, np.ndarray], str]:
     references = (str(spec.pool), str(spec.test))
     stamps = []
     for reference in references:
-        path = Path(file_of(reference)).expanduser()
-        if not path.is_file():
+        path = user_path(file_of(reference))
+        if not os.path.isfile(path):
             raise DataError([f"{path} is missing"])
         stamps.append((os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns))
     return _read_files(references, tuple(stamps))
@@ -223,7 +229,9 @@ def _read_files(references: tuple[str, str], stamps: tuple[Any, ...]) -> tuple[t
     found, faults = [], []
     for reference in references:
         rows = read_reference(reference)
-        checked, wrong = check_features(rows.reshape(len(rows), -1) if rows.ndim > 2 else rows, reference)
+        checked, wrong = check_features(
+            rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim > 2 else rows, reference
+        )
         faults += wrong
         found.append(checked)
     pool, test = found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ray_al.data.cache import cache_folder
-from ray_al.data.faults import DataError
+from ray_al.data.faults import DataError, user_path
 
 CLASSES = {
     "mnist": "MNIST",
@@ -25,9 +24,9 @@ def load_torchvision(name: str, root: str | None, download: bool) -> dict[str, A
     Raises:
         DataError: torchvision finds no files in `root`, or they are damaged, or the download fails.
     """
+    folder = user_path(root) if root else cache_folder() / "datasets"
     from torchvision import datasets
 
-    folder = Path(root).expanduser() if root else cache_folder() / "datasets"
     raw: dict[str, Any] = {}
     for split in ("train", "test"):
         which = {"split": split} if name == "svhn" else {"train": split == "train"}

@@ -69,18 +69,31 @@ def _inputs(raw: Mapping[str, Any], split: str, faults: list[str]) -> tuple[str 
         faults.append(f"both {split}_images and {split}_features are given; a dataset has one of them")
     if len(given) != 1:
         if not given and split == "train":
-            faults.append(f"neither train_images nor train_features is given; found: {', '.join(raw) or 'nothing'}")
+            faults.append(
+                f"neither train_images nor train_features is given; found: {', '.join(map(str, raw)) or 'nothing'}"
+            )
         return None, None
     key = f"{split}_{given[0]}"
-    array = np.asanyarray(raw[key])
+    array = _array(raw[key], key, faults)
+    if array is None:
+        return given[0], None
     check = check_images if given[0] == "images" else check_features
     checked, found = check(array, _name(raw, key))
     faults.extend(found)
     return given[0], checked
 
 
+def _array(value: Any, key: str, faults: list[str]) -> np.ndarray | None:
+    try:
+        return np.asanyarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of unequal length, a tensor on a GPU
+        faults.append(f"{key} is no array: {error}")
+        return None
+
+
 def _name(raw: Mapping[str, Any], key: str) -> str:
-    file = raw.get("files", {}).get(key)
+    files = raw.get("files")
+    file = files.get(key) if isinstance(files, Mapping) else None
     return f"{key} ({file})" if file else key
 
 
@@ -117,6 +130,13 @@ def check_features(array: np.ndarray, name: str) -> tuple[np.ndarray | None, lis
     return array, []
 
 
+def _length(rows: Any) -> int | None:
+    try:
+        return len(rows)
+    except TypeError:  # no rows at all, which is a fault of its own
+        return None
+
+
 def _labels(raw: Mapping[str, Any], split: str, faults: list[str]) -> np.ndarray | None:
     key = f"{split}_labels"
     inputs = [raw[f"{split}_{kind}"] for kind in ("images", "features") if raw.get(f"{split}_{kind}") is not None]
@@ -127,13 +147,15 @@ def _labels(raw: Mapping[str, Any], split: str, faults: list[str]) -> np.ndarray
     if not inputs and split == "test":
         faults.append("test_labels is given without test_images or test_features")
         return None
-    labels, key = np.asanyarray(raw[key]), _name(raw, key)
+    labels, key = _array(raw[key], key, faults), _name(raw, key)
+    if labels is None:
+        return None
     if labels.dtype.kind not in "iu":
         faults.append(f"{key} has dtype {labels.dtype}; labels are integers 0..C-1")
     elif labels.ndim != 1:
         faults.append(f"{key} has shape {labels.shape}; labels are a vector of length N")
-    elif inputs and np.ndim(inputs[0]) and len(labels) != len(inputs[0]):
-        faults.append(f"{key} has {len(labels)} entries, but there are {len(inputs[0])} {split} rows")
+    elif inputs and (rows := _length(inputs[0])) is not None and len(labels) != rows:
+        faults.append(f"{key} has {len(labels)} entries, but there are {rows} {split} rows")
     elif len(labels) and (labels.min() < 0 or labels.max() >= 2**31):
         faults.append(f"{key} has values from {labels.min()} to {labels.max()}; labels are 0..C-1")
     elif len(labels):
@@ -165,7 +187,10 @@ def _check_classes(train: np.ndarray | None, test: np.ndarray | None, faults: li
 def _class_names(raw: Mapping[str, Any], classes: int | None, faults: list[str]) -> tuple[str, ...] | None:
     if raw.get("class_names") is None:
         return None
-    names = tuple(str(name) for name in np.asarray(raw["class_names"]).ravel())
+    given = _array(raw["class_names"], "class_names", faults)
+    if given is None:
+        return None
+    names = tuple(str(name) for name in given.ravel())
     if classes is not None and len(names) != classes:
         faults.append(f"class_names has {len(names)} names for {classes} classes")
     return names
@@ -176,7 +201,9 @@ def _pixel_max(raw: Mapping[str, Any], images: np.ndarray | None, faults: list[s
     value = raw.get("pixel_max")
     if value is None:
         return 255
-    array = np.asarray(value)
+    array = _array(value, "pixel_max", faults)
+    if array is None:
+        return 255
     if array.size != 1 or array.dtype.kind not in "iu" or not 1 <= array.item() <= 255:
         faults.append(f"pixel_max is {value!r}; it must be a whole number from 1 to 255")
         return 255

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from ray_al.data.validate import check_arrays
 from tests.data.conftest import faults_of, load, toy, toy_images
 
 
@@ -232,3 +233,9 @@ def test_faults_of_parquet_columns_are_named():
         parquet.write_table(table, f"{name}.parquet")
         found = faults_of({"name": "arrays", "features": f"{name}.parquet", "labels": "label"})
         assert message in found[0]
+
+
+@pytest.mark.parametrize("key", ["train_features", "train_labels", "class_names", "pixel_max"])
+def test_lists_of_unequal_length_are_a_fault(key):
+    _, faults = check_arrays({**toy(), key: [[1], [1, 2]]})
+    assert any(f"{key} is no array" in fault for fault in faults)

@@ -1,5 +1,6 @@
 """What is checked before any data is read."""
 
+import contextlib
 import pickle
 
 import numpy as np
@@ -8,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_al.data.datasets import DataError, DatasetSpec, parse_dataset
+from ray_al.data.spaces import parse_space, parse_spaces
+from ray_al.storage import Storage
 from tests.data.conftest import faults_of, toy
+
+ODD_KEYS = st.sampled_from(["name", "limit", "classes", "label", "features", "of", "dims", "pool", "test", None, 3])
+ODD = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.dates()
+    | st.binary(max_size=3)
+    | st.sampled_from([0, -1, 5, 10**400, "", "pca", "file", "digits", "arrays", "a.b:c", "x.npz:k", "~no/x"])
+)
 
 
 def test_a_name_and_its_mapping_are_the_same_dataset():
@@ -62,6 +75,7 @@ def test_a_spec_survives_its_own_mapping(options):
         ("classes", [3, 3], "two or more distinct class numbers"),
         ("classes", [3, -1], "two or more distinct class numbers"),
         ("classes", "3,4", "two or more distinct class numbers"),
+        ("label_noise", 10**400, "it must be a number at least 0 and below 1"),
         ("label", 3, "label is 3; it must be a non-empty text"),
         ("limt", 3, "here: unknown option 'limt' for dataset 'digits'; did you mean 'limit'? known: classes"),
         (7, 3, "unknown option 7"),
@@ -74,6 +88,12 @@ def test_a_wrong_option_is_named_with_its_choices(option, value, message):
     assert message in found[0]
 
 
+def test_a_number_of_more_digits_than_python_prints_is_a_fault():
+    found = faults_of({"name": "digits", "limit": 10**5000, 10**5000: 3})
+    assert "limit is a value too large to show (int); it must be a whole number" in found[0]
+    assert "unknown option a value too large to show (int)" in found[1]
+
+
 def test_all_faults_of_an_entry_come_at_once():
     found = faults_of({"name": "digits", "limit": 0, "label_noise": 2, "tets_fraction": 0.1})
     assert len(found) == 3
@@ -83,6 +103,7 @@ def test_all_faults_of_an_entry_come_at_once():
     ("value", "message"),
     [
         ("mnits", "here: unknown dataset 'mnits'; did you mean 'mnist'? known: arrays, cifar10"),
+        ("x" * 300, "unknown dataset 'xxx"),
         ("../secret", "unknown dataset '../secret'"),
         ({}, "the dataset has no name"),
         ({"name": 3}, "the dataset has no name"),
@@ -104,10 +125,29 @@ def test_all_faults_of_an_entry_come_at_once():
         ({"name": "imagefolder", "path": "p", "size": 0}, "size is 0; it must be a whole number from 1 to 4096"),
         ({"name": "mnist", "download": "yes"}, "download is 'yes'; it must be true or false"),
         ({"name": "a.b:c", "rate": float("nan")}, "rate is nan; it must be a plain value"),
+        ({"name": "a.b:c", "rate": {1: 2, "a": 3}}, "rate is {1: 2, 'a': 3}; it must be a plain value"),
+        ({"name": "imagefolder", "path": "~nouser/x"}, "'~nouser/x' is no path of this machine"),
+        ({"name": "arrays", "features": "~nouser/x.npz"}, "'~nouser/x.npz' is no path of this machine"),
+        ({"name": "arrays", "features": "~nouser/x.npy", "labels": "y.npy"}, "'~nouser/x.npy' is no path"),
+        ({"name": "mnist", "root": "~nouser/x"}, "'~nouser/x' is no path of this machine"),
+        ({"name": "arrays", "features": "x" * 5000 + ".npz"}, "is missing"),
     ],
 )
 def test_a_wrong_entry_is_named(value, message):
     assert message in faults_of(value)[0]
+
+
+@pytest.mark.parametrize("place", ["~nouser/x", "a\0b"])
+def test_a_storage_that_cannot_be_is_a_value_error(place):
+    with pytest.raises(ValueError, match="cannot open storage"):
+        Storage.open(place)
+
+
+@given(st.recursive(ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ODD_KEYS, inner, max_size=4)))
+def test_any_yaml_value_is_parsed_or_a_fault(value):
+    for parse in (parse_dataset, parse_spaces, lambda v: parse_space("x", v), parse_space):
+        with contextlib.suppress(DataError):
+            parse(value)
 
 
 def test_files_of_the_data_folder_are_known_names(folder):

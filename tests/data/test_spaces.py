@@ -57,6 +57,8 @@ def test_own_spaces():
         ("a b", {"name": "pca", "dims": 3}, "a space is named by letters"),
         ("x", {"name": "pac", "dims": 3}, "'pac' is not a way to make a space; did you mean 'pca'? known: file, pca"),
         ("x", "pca", "'pca' is not a way to make a space"),
+        ("x", {"name": ["pca"]}, "['pca'] is not a way to make a space"),
+        (["x"], None, "unknown space ['x']"),
         ("x", {"name": "pca"}, "dims is missing for a pca space"),
         ("x", {"name": "pca", "dims": -1}, "dims is -1; it must be a whole number from 1 to 16384"),
         ("x", {"name": "pca", "dims": 10**9}, "dims is 1000000000; it must be a whole number"),
@@ -146,6 +148,7 @@ def test_a_file_space_is_known_by_its_content(features):
         (np.zeros((40, 2)), np.zeros((12, 3)), "p.npy has 2 dimensions and t.npy 3"),
         (np.zeros(40), np.zeros((12, 2)), "p.npy has shape (40,)"),
         (None, np.zeros((12, 2)), "p.npy is missing"),
+        (np.zeros((0, 2, 2)), np.zeros((12, 4)), "p.npy has shape (0, 4)"),
     ],
 )
 def test_faults_of_a_file_space_are_named(features, pool, test, message):
@@ -156,6 +159,17 @@ def test_faults_of_a_file_space_are_named(features, pool, test, message):
     assert len(found) == 1
     assert message in found[0]
     assert found[0].startswith("space 'ssl' of dataset 'toy'")
+
+
+@pytest.mark.parametrize("pool", ["~nouser/p.npy", "p" * 5000 + ".npy", "p\0.npy"])
+def test_a_path_that_cannot_be_is_a_fault(features, pool):
+    (found,) = space_faults(parse_space("ssl", {"name": "file", "pool": pool, "test": "t.npy"}), features)
+    assert found.startswith("space 'ssl' of dataset 'toy': ")
+
+
+def test_spaces_are_a_mapping():
+    assert "spaces are a mapping of names to definitions, not ['a']" in faults(parse_spaces, ["a"])[0]
+    assert "a space is named by letters" in faults(parse_spaces, {3: {"name": "pca", "dims": 3}})[0]
 
 
 def test_spaces_that_do_not_fit_a_dataset_are_named(features, images):
