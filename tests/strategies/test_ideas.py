@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from ray_al.core.labeled_set import LabeledSet
+from ray_al.core.linear import LinearHead
 from ray_al.core.query import NONE
 from ray_al.core.round import Round
-from ray_al.core.seeds import stream
+from ray_al.core.seeds import stream, subseed
 from ray_al.learners.logreg import LogReg
 from ray_al.methods import build, resolve
+from ray_al.services import pool_scorer
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.scores import LinearScores
 from tests.fakes import Toy, array_pool, toy_pool
@@ -33,7 +35,7 @@ def _view(toy: Toy, batch: int, labeled: LabeledSet | None = None, seed: int = 0
 
 
 def _picks(view: Round, name: str, **options: Any) -> np.ndarray:
-    _, values, faults = resolve("strategy", name, options)
+    values, faults = resolve("strategy", name, options)
     assert not faults
     return build("strategy", name, values).select(view).pool_ids
 
@@ -91,6 +93,51 @@ def test_typiclust_covers_the_uncovered_clusters_first(toy: Toy) -> None:
         distances = np.linalg.norm(x[members][:, None].astype(np.float64) - x[members], axis=2)
         typical = 1 / np.sort(distances, 1)[:, 1:].mean(1)  # 20 neighbors: all others of the group
         assert pick == members[typical.argmax()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draws_are_those_of_plain_loops_over_clusters(toy: Toy, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With clusters that are empty, small, or labeled throughout."""
+    assignment = np.random.default_rng(seed).permutation(np.repeat([0, 2, 3, 4, 5], [40, 20, 10, 7, 3]))
+    assignment[toy.labeled.ids[:30]] = 9
+    monkeypatch.setattr(PoolScorer, "kmeans", lambda *_: assignment)
+    view = _view(toy, 30, seed=seed)
+    rng = stream(seed, "select", 0)
+    subseed(rng)
+    quota = np.full(11, 30 // 11)
+    quota[rng.permutation(11)[: 30 % 11]] += 1
+    order = rng.permutation(view.unlabeled)
+    chosen = np.zeros(len(order), bool)
+    for cluster in range(11):
+        chosen[np.flatnonzero(assignment[order] == cluster)[: quota[cluster]]] = True
+    chosen[np.flatnonzero(~chosen)[: 30 - chosen.sum()]] = True
+    assert _picks(view, "kmeans_partition", clusters=11).tolist() == order[chosen].tolist()
+
+    members = [view.unlabeled[assignment[view.unlabeled] == c] for c in range(70)]
+    sizes, covered = (np.bincount(a, minlength=70) for a in (assignment, assignment[toy.labeled.ids]))
+    by_need = sorted(range(70), key=lambda c: (covered[c], -sizes[c]))
+    want: list[int] = []
+    for group in ([c for c in by_need if sizes[c] > 5], [c for c in by_need if sizes[c] <= 5]):
+        while len(want) < 30 and (left := [c for c in group if len(members[c])]):
+            for c in left[: 30 - len(want)]:
+                assert view.scores is not None
+                best = int(view.scores.typicality([members[c]], 20)[0].argmax())
+                want.append(int(members[c][best]))
+                members[c] = np.delete(members[c], best)
+    assert _picks(view, "typiclust").tolist() == want
+
+
+@pytest.mark.parametrize("first", ["norm", "uniform"])
+def test_badge_of_probabilities_in_blocks_picks_the_same(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(9000, 40)).astype(np.float32)  # several blocks, and the last one short
+    service = PoolScorer(array_pool({("x", "pool"): x}, 60).reader)
+    head = LinearHead("x", rng.normal(size=(60, 40)).astype(np.float32), np.zeros(60, np.float32))
+    whole = service.linear_badge(head, 25, np.arange(7), 3, first)
+    monkeypatch.setattr(pool_scorer, "PROBS_AT_ONCE", 9000 * 60 - 1)
+    monkeypatch.delattr(PoolScorer, "linear_probs")  # which would make all of them
+    for a, b in zip(whole, service.linear_badge(head, 25, np.arange(7), 3, first), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_badge_prefers_large_and_diverse_gradients(toy: Toy) -> None:
