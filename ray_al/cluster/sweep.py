@@ -77,7 +77,9 @@ class _Run:
         done = index(folder).done
         adopted = adopt(storage, sweep.name, {t.id: t.name for t in sweep.trajectories if t.id not in done})
         if adopted:
-            self.console.print(f"{adopted} trajectories were done by other sweeps and are taken over", highlight=False)
+            self.console.print(
+                f"{adopted} trajectories were done by other sweeps or earlier, and are taken over", highlight=False
+            )
         at_start = index(folder)
         todo = [t for t in sweep.trajectories if t.id not in at_start.done]
         progress = Progress(sweep.trajectories, at_start, folder, self.console)

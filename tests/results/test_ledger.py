@@ -20,7 +20,7 @@ from ray_al.results.ledger import Ledger
 from ray_al.results.schema import SCHEMA, TrajectoryName
 from ray_al.storage import Storage
 
-CIRCUMSTANCES = {"host": "h", "device": "cpu", "versions": "{}"}
+CIRCUMSTANCES = {"peak_mb": 100.0, "host": "h", "device": "cpu", "versions": "{}"}
 
 
 def _name(seed: int = 0, sweep: str = "s", id: str | None = None) -> TrajectoryName:
@@ -36,14 +36,14 @@ def _record(round: int) -> RoundRecord:
 
 
 def _ledger(sweep: Storage, seed: int = 0) -> Ledger:
-    return Ledger(sweep, _name(seed), CIRCUMSTANCES)
+    return Ledger(sweep, _name(seed))
 
 
 def _run(sweep: Storage, seed: int, rounds: int = 3, finish: bool = True) -> None:
     ledger = _ledger(sweep, seed)
     done, _ = ledger.load()
     for round in range(len(done), rounds):
-        ledger.append(_record(round), 100.0)
+        ledger.append(_record(round), CIRCUMSTANCES)
     if finish:
         ledger.finish()
 
@@ -72,7 +72,7 @@ def test_records_come_back_as_they_were(sweep: Storage) -> None:
 def test_states_lie_beside_the_last_part_only(sweep: Storage) -> None:
     ledger = _ledger(sweep)
     for round in range(3):
-        ledger.append(_record(round), 1.0, state=f"after {round}".encode())
+        ledger.append(_record(round), CIRCUMSTANCES, state=f"after {round}".encode())
     assert _ledger(sweep).load()[1] == b"after 2"
     assert [n for n in sweep.list("ledger/id00") if n.endswith(".state")] == ["round-00002.state"]
 
@@ -93,7 +93,7 @@ def test_unfinished_finished_and_failed_trajectories_are_all_loaded(sweep: Stora
     _run(sweep, 0)
     _run(sweep, 1, 2, finish=False)
     _run(sweep, 2, 1, finish=False)
-    _ledger(sweep, 2).fail(1, "ValueError: no", retries=2)
+    _ledger(sweep, 2).fail(1, "ValueError: no", 2, CIRCUMSTANCES)
     for _ in range(2):  # before and after compaction
         held = index(sweep)
         assert (held.done, dict(held.rounds), held.failed) == ({"id00"}, {"id01": 2, "id02": 1}, {"id02"})
