@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +71,13 @@ class Services:
         return ServiceClient(self.neighbors, keys.artifact, NeighborService) if self.neighbors else None
 
 
-@contextlib.contextmanager
-def running_services(
+def start_services(
     storage: str, datasets: Sequence[DataKeys], scorers: int, scorer_cpus: float, neighbors: bool
-) -> Iterator[Services]:
-    """Start the actors and wait for them, so that trials do not start into a queue; they load nothing before a call."""
+) -> tuple[Services, list[Any]]:
+    """Start the actors and wait for them, so that trials do not start into a queue; they load nothing before a call.
+
+    Returns their names, and handles: the actors live as long as someone holds these.
+    """
     prefix = f"ray-al-{uuid.uuid4().hex[:8]}"
     keyed = {keys.artifact: keys for keys in datasets}
     handles: list[Any] = []
@@ -96,4 +97,4 @@ def running_services(
     except ray.exceptions.GetTimeoutError:
         fault = f"the cluster did not start the services within {START_SECONDS} s; is it busy with other jobs?"
         raise ConfigError([fault]) from None
-    yield Services(store, tuple(names), index)  # the handles live as long as this frame, and the actors as they do
+    return Services(store, tuple(names), index), handles

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ray import tune
 from rich.console import Console
@@ -17,7 +18,7 @@ from ray_al.assemble import DataKeys, materialize
 from ray_al.cluster.connect import LOCK, cluster_nodes, connected, only_run, stop_on_sigterm
 from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, demand
-from ray_al.cluster.services import running_services
+from ray_al.cluster.services import start_services
 from ray_al.cluster.trial import Session, trial
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
@@ -46,7 +47,7 @@ def run_sweep(
         ConfigError: the cluster lacks what the sweep asks for, or another run of this sweep is going on.
     """
     folder = Storage.open(sweep.storage).child(sweep.name)
-    with contextlib.suppress(KeyboardInterrupt), stop_on_sigterm(), contextlib.ExitStack() as stack:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         if folder.exists(LOCK):
             with only_run(folder):  # refused before a cluster is started for nothing
                 pass
@@ -54,7 +55,8 @@ def run_sweep(
             stack.enter_context(connected(address, cpus, dashboard, console))
             demand(sweep.resources, sweep.trajectories, cluster_nodes())  # refused before anything is written
         stack.enter_context(only_run(folder))
-        return _Run(sweep, console).go()
+        run = _Run(sweep, console)
+        return run.go()
     return Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
 
 
@@ -68,6 +70,7 @@ class _Run:
 
     sweep: Sweep
     console: Console
+    handles: Sequence[Any] = ()  # keeps the services alive until the cluster is left, so that no trial misses them
 
     def go(self) -> Outcome:
         sweep, names = self.sweep, [t.name for t in self.sweep.trajectories]
@@ -85,8 +88,9 @@ class _Run:
         progress = Progress(sweep.trajectories, at_start, folder, self.console)
         clock, stopped = Clock(), False
         try:
-            if todo:
-                self._trials(todo, progress, clock)
+            with stop_on_sigterm():  # after Ray's own handler, which would end this process at once
+                if todo:
+                    self._trials(todo, progress, clock)
         except KeyboardInterrupt:
             stopped = True
         clock.stop()
@@ -102,8 +106,10 @@ class _Run:
         want = demand(sweep.resources, todo, cluster_nodes())
         datasets = _build_artifacts(sweep, todo, self.console)
         neighbors = any(t.strategy.method.neighbor_index for t in todo)
-        started = running_services(uri, list(datasets.values()), sweep.resources.scorers, want.scorer_cpus, neighbors)
-        with started as services, progress:
+        services, self.handles = start_services(
+            uri, list(datasets.values()), sweep.resources.scorers, want.scorer_cpus, neighbors
+        )
+        with progress:
             clock.start()
             _fit(todo, Session(uri, sweep.name, datasets, services), want, sweep.resources.retries, progress)
 
