@@ -66,10 +66,13 @@ class Ledger:
     def load(self) -> tuple[list[RoundRecord], bytes | None]:
         """The rounds on record and, for learners that carry weights, the state after the last of them.
 
-        A part that cannot be read is dropped with a warning, and so are those after it: their rounds run again.
+        A part that cannot be read is dropped with a warning, and so are those after it: their rounds run again. An
+        earlier failure is forgotten: whoever loads goes on.
         """
         records: list[RoundRecord] = []
         names = self.sweep.list(self._folder)
+        if "failed.parquet" in names:
+            self.sweep.delete(f"{self._folder}/failed.parquet")
         for round in part_rounds(names):
             try:
                 table = read_table(self.sweep, f"{self._folder}/round-{round:05d}.parquet")

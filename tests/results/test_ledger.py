@@ -103,6 +103,8 @@ def test_unfinished_finished_and_failed_trajectories_are_all_loaded(sweep: Stora
         assert (failure["round"], failure.error, failure.retries) == (1, "ValueError: no", 2)
         assert np.isnan(failure.accuracy)
         compact(sweep, [_name(seed) for seed in range(3)])
+    _run(sweep, 2, 2, finish=False)
+    assert index(sweep).failed == set(), "a trajectory that goes on has not failed"
     _run(sweep, 2)
     compact(sweep, [_name(seed) for seed in range(3)])
     assert not (load_results(sweep.root).status == "failed").any()
