@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import ray
@@ -44,7 +43,9 @@ class FeatureStore:
         """
         with self._lock:
             if (artifact, name) not in self._objects:
-                self._objects[artifact, name] = [ray.put(open_array(self._artifacts.open(artifact), name))]
+                rows = open_array(self._artifacts.open(artifact), name)
+                # As a plain array: numpy pickles a memory-mapped one by value, and every reader would hold a copy.
+                self._objects[artifact, name] = [ray.put(np.asarray(rows))]
             return self._objects[artifact, name]
 
 
@@ -52,7 +53,7 @@ class StoreReader:
     """Reads one dataset's arrays through the feature store, as they lie in shared memory, without a copy."""
 
     # Shared by all readers of a process: a worker that runs trial after trial maps each array once.
-    _arrays: Mapping[tuple[str, str], np.ndarray] = {}
+    _arrays: ClassVar[dict[tuple[str, str], np.ndarray]] = {}
 
     def __init__(self, store: str, keys: DataKeys) -> None:
         self._store, self._keys = store, keys  # the store actor's name
@@ -64,10 +65,9 @@ class StoreReader:
         return self._array(self._keys.artifact, "pool_labels"), self._array(self._keys.artifact, "test_labels")
 
     def _array(self, artifact: str, name: str) -> np.ndarray:
-        arrays: dict[tuple[str, str], np.ndarray] = self._arrays  # type: ignore[assignment]
-        if (artifact, name) not in arrays:
-            arrays[artifact, name] = self._fetch(artifact, name)
-        return arrays[artifact, name]
+        if (artifact, name) not in self._arrays:
+            self._arrays[artifact, name] = self._fetch(artifact, name)
+        return self._arrays[artifact, name]
 
     def _fetch(self, artifact: str, name: str, attempts: int = 10) -> np.ndarray:
         for attempt in range(attempts):

@@ -18,5 +18,7 @@ class Nearest:
     def select(self, round: Round) -> Selection:
         assert round.neighbors is not None
         space = self.space or "pixels"
+        # Rows that lie in shared memory are read-only; a private copy would not be.
+        assert not round.pool.inputs(space).flags.writeable
         anchors = round.rng.permutation(round.labeled.ids)[: round.take]
         return ask_pool(round.neighbors.nearest(space, round.pool.inputs(space, anchors), round.labeled.ids))
