@@ -165,7 +165,7 @@ def main() -> None:
     result = {
         "machine": machine(),
         "overhead": overhead(200 // scale, 20),
-        "two_seconds_of_work": against_a_loop(60 // scale, 20),
+        "two_seconds_of_work": against_a_loop(100 // scale, 20),
     }
     write_json(options.out, result)
 

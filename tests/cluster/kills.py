@@ -28,7 +28,7 @@ VICTIMS = {
     "scorer": "ray::ScorerHost",
     "neighbors": "ray::NeighborHost",
     "store": "ray::FeatureStore",
-    "raylet": "raylet",
+    "raylet": "/raylet/raylet",
     "runtime": "",  # every process of Ray at once
 }
 
