@@ -66,11 +66,13 @@ def run(sweep: Sweep, *options: str, timeout: float = 300) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def run_and_kill(sweep: Sweep, victim: str, after_rounds: int, delay: float = 0.0, timeout: float = 300) -> int:
+def run_and_kill(
+    sweep: Sweep, victim: str, after_rounds: int, delay: float = 0.0, timeout: float = 300
+) -> tuple[int, bool]:
     """Start the command, kill `victim` once `after_rounds` rounds are on record and `delay` seconds have passed.
 
-    Returns the command's exit code; -9 when it was the victim. A command that ends before the moment comes is not
-    touched.
+    Returns the command's exit code (-9 when it was the victim), and whether the victim was there to be killed: a
+    command that ends before the moment comes is not touched.
     """
     command = [*COMMAND, str(sweep.file), "--no-dashboard"]
     with open(sweep.file.with_suffix(".log"), "w") as log:
@@ -80,9 +82,8 @@ def run_and_kill(sweep: Sweep, victim: str, after_rounds: int, delay: float = 0.
             while process.poll() is None and _rounds(sweep.folder) < after_rounds and time.monotonic() < deadline:
                 time.sleep(0.02)
             time.sleep(delay)
-            if process.poll() is None:
-                _kill(psutil.Process(process.pid), victim)
-            return process.wait(timeout=max(1.0, deadline - time.monotonic()))
+            killed = process.poll() is None and _kill(psutil.Process(process.pid), victim)
+            return process.wait(timeout=max(1.0, deadline - time.monotonic())), killed
         finally:
             if process.poll() is None:
                 process.kill()
@@ -93,20 +94,22 @@ def _rounds(folder: Path) -> int:
     return sum(1 for _ in (folder / "ledger").glob("**/*.parquet"))
 
 
-def _kill(driver: psutil.Process, victim: str) -> None:
+def _kill(driver: psutil.Process, victim: str) -> bool:
     if victim == "driver":
         driver.kill()
-        return
-    title = VICTIMS[victim] or ""
+        return True
+    title, killed = VICTIMS[victim] or "", False
     for child in driver.children(recursive=True):
         try:
             name = " ".join(child.cmdline()) or child.name()
             if title in name:
                 os.kill(child.pid, signal.SIGKILL)
+                killed = True
                 if victim != "runtime":
-                    return
+                    break
         except (psutil.NoSuchProcess, ProcessLookupError):
             continue
+    return killed
 
 
 def comparable(folder: Path) -> pd.DataFrame:

@@ -27,13 +27,15 @@ def sweep(tmp_path: Path) -> Sweep:
 
 @pytest.mark.parametrize("victim", ["trial", "scorer", "neighbors", "store"])
 def test_a_killed_part_does_not_even_end_the_run(sweep: Sweep, undisturbed: Path, victim: str) -> None:
-    assert run_and_kill(sweep, victim, after_rounds=20) == 0, sweep.file.with_suffix(".log").read_text()
+    assert run_and_kill(sweep, victim, after_rounds=20) == (0, True), sweep.file.with_suffix(".log").read_text()
     assert_same_results(sweep.folder, undisturbed)
 
 
 @pytest.mark.parametrize("victim", ["driver", "runtime"])
 def test_the_same_command_goes_on_after_a_killed_run(sweep: Sweep, undisturbed: Path, victim: str) -> None:
-    assert run_and_kill(sweep, victim, after_rounds=20) != 0
+    code, killed = run_and_kill(sweep, victim, after_rounds=20)
+    assert killed
+    assert code != 0
     again = run(sweep)
     assert again.returncode == 0, again.stdout + again.stderr
     assert_same_results(sweep.folder, undisturbed)
