@@ -142,10 +142,12 @@ def borrow(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else np.asarray(_Borrowed(array)))
 
 
-def float_rows(x: np.ndarray, start: int, stop: int, shift: np.ndarray | None = None) -> torch.Tensor:
-    """Rows [start, stop) of x as a fresh float32 tensor, less `shift` (d,) when given."""
+def float_rows(
+    x: np.ndarray, start: int, stop: int, shift: np.ndarray | None = None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Rows [start, stop) of x as a float32 tensor, `out` or a fresh one, less `shift` (d,) when given."""
     block = x[start:stop]
-    out = torch.empty(block.shape, dtype=torch.float32)
+    out = torch.empty(block.shape, dtype=torch.float32) if out is None else out
     if block.dtype == np.float32 and shift is not None:
         np.subtract(block, shift, out=out.numpy())
         return out

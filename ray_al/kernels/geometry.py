@@ -1,7 +1,8 @@
 """Squared distances from every row to a few picked rows, right for duplicates and close points too.
 
 A float32 product gives |a|^2 + |p|^2 - 2ap with an error of about 1e-6 |a|^2: fine for most pairs, noise for close
-ones. These are found by the result itself and worked again in float64, the closest from the difference of the rows.
+ones. These are found by the result itself and worked again from the difference of the two rows in float64. What a pair
+gives depends on that pair alone, so neither the order of the picks nor how they are grouped changes a minimum.
 """
 
 from __future__ import annotations
@@ -12,27 +13,26 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, compiled
+from ray_al.kernels.passes import PANEL, Block, Rows
 
-CLOSE = 1 / 64  # relative to |a|^2 + |p|^2; above it float32 leaves four correct digits or more
 NOISE = 1e-5  # relative error that float32 may have made
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
-_POINTS = 256  # picked rows worked at once
 _PAIRS = 4096  # pairs worked at once from their differences
 
 ProbRows = Callable[[int, int], np.ndarray]
 
 
 class Geometry(Protocol):
-    """Rows among which points are picked by their distances."""
+    """Rows among which points are picked by their distances. It owns rows `start` to `stop` of `count`."""
 
+    start: int
+    stop: int
     count: int
+    rows: int  # of a block
 
-    def lower(self, best: np.ndarray, ids: np.ndarray) -> None:
-        """Set best (N,) float64 to min(best, squared distance to the nearest row of `ids`), in place.
-
-        Rows of negative `best` may not be picked and stay as they are.
-        """
+    def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
+        """Set best (stop - start,) float64 to min(best, squared distance to the nearest row of `ids`), in place."""
         ...
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
@@ -40,71 +40,35 @@ class Geometry(Protocol):
         ...
 
 
-def _lower_block(
-    best: np.ndarray,
-    rough: torch.Tensor,
-    scale: torch.Tensor,
-    exact: Callable[[np.ndarray], torch.Tensor],
-) -> None:
-    """Lower a block of best by rough (n,) float32 distances; exact(rows) gives those of close rows in float64."""
-    fine = rough.clamp_(min=0).double().numpy()
-    close = (rough < 2 * CLOSE * scale).numpy()
-    if close.any():
-        reachable = fine - NOISE * scale.double().numpy() < best
-        rows = np.flatnonzero(close & reachable & (best > 0))
-        for start in range(0, len(rows), 512):
-            part = rows[start : start + 512]
-            fine[part] = exact(part).numpy()
-    np.minimum(best, fine, out=best, where=best > 0)
-
-
 class Euclidean:
     """Rows of x (N, d), Euclidean."""
 
-    def __init__(self, x: np.ndarray) -> None:
-        blocks.check_matrix(x)
-        self.x, self.count = x, len(x)
-        self.rows = blocks.block_rows(x.shape[1])
-        self.shift = blocks.center(x, np.arange(len(x)))  # distances do not change when all rows move
-        self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
+    def __init__(self, x: np.ndarray | Rows) -> None:
+        self.matrix = x if isinstance(x, Rows) else Rows(x)
+        self.x, self.count, self.rows = self.matrix.x, self.matrix.count, self.matrix.block
+        self.start, self.stop = self.matrix.start, self.matrix.stop
+        self.shift, self.norms = self.matrix.shift, self.matrix.norms
 
-    def _block_norms(self, start: int, stop: int) -> np.ndarray:
-        block = blocks.float_rows(self.x, start, stop, self.shift)
-        norms = block.square().sum(1)
-        if not torch.isfinite(norms.sum()):
-            blocks.check_finite(block, "x", start)
-            raise ValueError(f"x is too large for squared distances in rows {start}..{stop - 1}: {block.abs().max()}")
-        return norms.numpy()
+    def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
+        for begin in range(0, len(ids), PANEL):
+            self._cover(best, ids[begin : begin + PANEL])
 
-    def lower(self, best: np.ndarray, ids: np.ndarray) -> None:
-        for start in range(0, len(ids), _POINTS):
-            self._lower(best, ids[start : start + _POINTS])
+    def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
+        raw, moved, norms = blocks.alone(lambda: self._points(ids))
 
-    def _points(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows (p, d) in float64 and in float32, and their squared norms (p, 1)."""
-        points = blocks.double_rows(self.x, ids, self.shift)
-        rough = points.float()
-        return points, rough, rough.square().sum(1, keepdim=True)
+        def work(block: Block, product: torch.Tensor) -> None:
+            at = slice(block.start - self.start, block.stop - self.start)
+            pairs = compiled.cover(product.numpy(), norms, self.norms[at], best[at])
+            if len(pairs):
+                compiled.cover_exactly(block.raw.numpy(), raw, pairs, best[at])
 
-    def _lower(self, best: np.ndarray, ids: np.ndarray) -> None:
-        points, rough_points, point_norms = blocks.alone(lambda: self._points(ids))
+        self.matrix.sweep(work, moved, shifted=True)
 
-        def work(start: int, stop: int) -> None:
-            block = blocks.float_rows(self.x, start, stop, self.shift)
-            norms = torch.from_numpy(self.norms[start:stop])
-            rough = torch.addmm(point_norms, rough_points, block.T, alpha=-2).amin(0) + norms
-            _lower_block(best[start:stop], rough, norms, lambda rows: self._nearest(start + rows, points))
-
-        blocks.map_blocks(work, self.count, self.rows)
-
-    def _nearest(self, ids: np.ndarray, points: torch.Tensor) -> torch.Tensor:
-        rows = blocks.double_rows(self.x, ids, self.shift)  # (n, d)
-        norms = rows.square().sum(1)
-        nearest, index = torch.addmm(points.square().sum(1), rows, points.T, alpha=-2).min(1)
-        nearest += norms
-        touching = nearest < TOUCHING * norms
-        nearest[touching] = (rows[touching] - points[index[touching]]).square().sum(1)
-        return nearest
+    def _points(self, ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
+        """Rows (p, d) float32 as they are and shifted, and the squared norms (p,) of the latter."""
+        raw = blocks.float_rows(self.x[ids], 0, len(ids))
+        moved = raw - blocks.borrow(self.shift)
+        return raw.numpy(), moved, compiled.square_norms(moved.numpy())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return blocks.alone(lambda: self._pairs(ids))
@@ -132,28 +96,38 @@ class GradientEmbedding:
     <q_i h_i, q_j h_j> = (q_i q_j)(h_i h_j): products of C and of D numbers stand for one of C*D.
     """
 
-    def __init__(self, embedding: np.ndarray, probs: np.ndarray | ProbRows) -> None:
-        blocks.check_matrix(embedding, "embedding")
-        self.h, self.count = embedding, len(embedding)
+    def __init__(self, embedding: np.ndarray | Rows, probs: np.ndarray | ProbRows) -> None:
+        self.matrix = embedding if isinstance(embedding, Rows) else Rows(embedding)
+        self.h, self.count, self.rows = self.matrix.x, self.matrix.count, self.matrix.block
+        self.start, self.stop = self.matrix.start, self.matrix.stop
         if isinstance(probs, np.ndarray):
             table = probs
             if table.ndim != 2 or len(table) != self.count:
-                raise ValueError(f"probs {table.shape} does not fit the embedding {embedding.shape}")
+                raise ValueError(f"probs {table.shape} does not fit the embedding {self.h.shape}")
             self.probs: ProbRows = lambda start, stop: table[start:stop]
         else:
             self.probs = probs
-        self.rows = blocks.block_rows(embedding.shape[1])
-        self.norms = np.concatenate(blocks.map_blocks(self._block_norms, self.count, self.rows))  # (N,) float32
+        self.norms = np.concatenate([np.empty(0, np.float32), *self.matrix.sweep(self._block_norms)])
 
     @staticmethod
     def _residual(probs: torch.Tensor) -> torch.Tensor:
         return probs.scatter_add_(1, probs.argmax(1, keepdim=True), torch.full_like(probs[:, :1], -1))
 
-    def _block(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """q (n, C) and h (n, D) of a block, float32."""
+    def _q(self, start: int, stop: int) -> torch.Tensor:
+        """(n, C) float32 of a block."""
         probs = self.probs(start, stop)
-        q = self._residual(blocks.float_rows(probs, 0, len(probs)))
-        return q, blocks.float_rows(self.h, start, stop)
+        return self._residual(blocks.float_rows(probs, 0, len(probs)))
+
+    def _block_norms(self, block: Block, _: torch.Tensor) -> np.ndarray:
+        q, h = self._q(block.start, block.stop), block.raw
+        if q.ndim != 2 or len(q) != len(h):
+            raise ValueError(f"probs of rows {block.start}..{block.stop - 1} has shape {tuple(q.shape)}")
+        norms = q.square().sum(1) * h.square().sum(1)
+        if not torch.isfinite(norms.sum()):
+            blocks.check_finite(q, "probs", block.start)
+            blocks.check_finite(h, "embedding", block.start)
+            raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {h.abs().max()}")
+        return norms.numpy()
 
     def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """q (n, C) and h (n, D) of rows `ids`, float64."""
@@ -171,50 +145,26 @@ class GradientEmbedding:
             probs[home == block] = part
         return self._residual(blocks.float_rows(probs, 0, len(probs)).double()), blocks.double_rows(self.h, ids)
 
-    def _block_norms(self, start: int, stop: int) -> np.ndarray:
-        q, h = self._block(start, stop)
-        if q.ndim != 2 or len(q) != len(h):
-            raise ValueError(f"probs of rows {start}..{stop - 1} has shape {tuple(q.shape)}")
-        norms = q.square().sum(1) * h.square().sum(1)
-        if not torch.isfinite(norms.sum()):
-            blocks.check_finite(q, "probs", start)
-            blocks.check_finite(h, "embedding", start)
-            raise ValueError(f"embedding is too large in rows {start}..{stop - 1}: {h.abs().max()}")
-        return norms.numpy()
+    def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
+        for begin in range(0, len(ids), PANEL):
+            self._cover(best, ids[begin : begin + PANEL])
 
-    def lower(self, best: np.ndarray, ids: np.ndarray) -> None:
-        for start in range(0, len(ids), _POINTS):
-            self._lower(best, ids[start : start + _POINTS])
-
-    @staticmethod
-    def _points(q: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """-2 q (p, C) and h (p, D) in float32, and the squared norms (p, 1)."""
-        norms = q.square().sum(1, keepdim=True) * h.square().sum(1, keepdim=True)
-        return -2 * q.float(), h.float(), norms.float()
-
-    def _lower(self, best: np.ndarray, ids: np.ndarray) -> None:
+    def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         point_q, point_h = self._picked(ids)
-        rough_q, rough_h, norms_p = blocks.alone(lambda: self._points(point_q, point_h))
+        norms = (point_q.square().sum(1) * point_h.square().sum(1)).float().numpy()
+        rough_q = point_q.float()
 
-        def work(start: int, stop: int) -> None:
-            q, h = self._block(start, stop)
-            norms = torch.from_numpy(self.norms[start:stop])
-            rough = torch.mm(rough_q, q.T).mul_(torch.mm(rough_h, h.T)).add_(norms_p).amin(0) + norms
-            exact = lambda rows: self._nearest(start + rows, point_q, point_h)  # noqa: E731
-            _lower_block(best[start:stop], rough, norms, exact)
+        def work(block: Block, product: torch.Tensor) -> None:
+            at = slice(block.start - self.start, block.stop - self.start)
+            q = self._q(block.start, block.stop)
+            product *= torch.mm(rough_q, q.T)
+            pairs = compiled.cover(product.numpy(), norms, self.norms[at], best[at])
+            for begin in range(0, len(pairs), _PAIRS):
+                row, point = pairs[begin : begin + _PAIRS].T
+                exact = _outer_distance(q[row].double(), block.raw[row].double(), point_q[point], point_h[point])
+                np.minimum.at(best[at], row, exact.numpy())
 
-        blocks.map_blocks(work, self.count, self.rows)
-
-    def _nearest(self, ids: np.ndarray, point_q: torch.Tensor, point_h: torch.Tensor) -> torch.Tensor:
-        q, h = self._picked(ids)
-        norms = q.square().sum(1) * h.square().sum(1)
-        norms_p = point_q.square().sum(1) * point_h.square().sum(1)
-        nearest, index = (norms_p - 2 * (q @ point_q.T) * (h @ point_h.T)).min(1)
-        nearest += norms
-        touching = nearest < TOUCHING * norms
-        at = index[touching]
-        nearest[touching] = _outer_distance(q[touching], h[touching], point_q[at], point_h[at])
-        return nearest
+        self.matrix.sweep(work, point_h.float())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)

@@ -7,13 +7,15 @@ import math
 import numpy as np
 
 from ray_al.kernels import blocks
-from ray_al.kernels.geometry import Euclidean, Geometry
+from ray_al.kernels.coverage import Coverage, Leaders, RowCoverage
+from ray_al.kernels.geometry import Euclidean
+from ray_al.kernels.passes import Rows
 
 _CANDIDATES = 256
 
 
 def kcenter_greedy(
-    x: np.ndarray, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int
+    x: np.ndarray | Rows, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greedy k-center (Sener & Savarese 2018, https://arxiv.org/abs/1708.00489), Euclidean.
 
@@ -37,59 +39,48 @@ def kcenter_greedy(
     space = Euclidean(x)
     centers = blocks.check_ids(centers, space.count, "centers")
     free = blocks.free_mask(space.count, k, centers, blocks.check_ids(exclude, space.count, "exclude"))
-    best = np.where(free, np.inf, -1.0)  # (N,) squared distance to the nearest center; negative: not to be picked
-    if k:
-        space.lower(best, centers)
-    priority = np.random.default_rng(seed).permutation(space.count)
-    ids, squares = _pick_farthest(space, best, priority, k)
+    coverage = RowCoverage(space, free, seed)
+    coverage.cover(centers)
+    return pick_farthest(coverage, k)
+
+
+def pick_farthest(coverage: Coverage, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """k picks, one after another the farthest: ids (k,) and their distances (k,); `kcenter_greedy` says how.
+
+    On return the coverage knows of all picks but those of the last pass.
+    """
+    ids, squares = np.empty(0, np.int64), np.empty(0)
+    while len(ids) < k:
+        leaders = coverage.leaders(_CANDIDATES + 1)
+        table = coverage.pairs(leaders.ids[:_CANDIDATES])
+        picks, far = _pick_among(table, leaders, k - len(ids))
+        ids, squares = np.concatenate([ids, leaders.ids[picks]]), np.concatenate([squares, far])
+        if len(ids) < k:
+            coverage.cover(leaders.ids[picks])
     return ids, np.sqrt(squares)
 
 
-def _pick_farthest(space: Geometry, best: np.ndarray, priority: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    ids: list[int] = []
+def _pick_among(table: np.ndarray, leaders: Leaders, k: int) -> tuple[list[int], list[float]]:
+    """Up to k positions of leaders and squared distances, in order, while the farthest is no nearer than the last
+    leader was: that one stands for all items that are no candidates."""
+    count = len(table)
+    best, priority = leaders.squares[:count].copy(), leaders.priority
+    bar = (leaders.squares[count], priority[count]) if len(leaders.ids) > count else (-1.0, 0)
+    picks: list[int] = []
     squares: list[float] = []
-    while len(ids) < k:
-        leaders = _leaders(best, priority, _CANDIDATES + 1)
-        candidates, beyond = leaders[:_CANDIDATES], leaders[_CANDIDATES:]
-        bar = (best[beyond[0]], priority[beyond[0]]) if len(beyond) else (-1.0, -1)
-        picks = _pick_among(space.pairs(candidates), best[candidates], priority[candidates], bar, k - len(ids))
-        fresh = candidates[[pick for pick, _ in picks]]
-        ids.extend(fresh.tolist())
-        squares.extend(square for _, square in picks)
-        best[fresh] = -1
-        if len(ids) < k:
-            space.lower(best, fresh)
-    return np.asarray(ids, np.int64), np.asarray(squares, np.float64)
-
-
-def _pick_among(
-    table: np.ndarray, best: np.ndarray, priority: np.ndarray, bar: tuple[float, int], k: int
-) -> list[tuple[int, float]]:
-    """Up to k (position, squared distance) in order, while the farthest is no nearer than the bar."""
-    picks: list[tuple[int, float]] = []
     while len(picks) < k:
         ties = np.flatnonzero(best == best.max())
-        pick = ties[priority[ties].argmax()]
+        pick = int(ties[priority[ties].argmax()])
         if (best[pick], priority[pick]) <= bar:
             break
-        picks.append((int(pick), float(best[pick])))
-        open_ = best >= 0
-        best = np.where(open_, np.minimum(best, table[pick]), -1)
+        picks.append(pick)
+        squares.append(float(best[pick]))
+        best = np.where(best >= 0, np.minimum(best, table[pick]), -1)
         best[pick] = -1
-    return picks
+    return picks, squares
 
 
-def _leaders(best: np.ndarray, priority: np.ndarray, count: int) -> np.ndarray:
-    """The ids of the `count` pickable items of largest (best, priority), largest first."""
-    ids = np.flatnonzero(best >= 0)
-    if len(ids) > count:
-        values = best[ids]
-        bar = np.partition(values, len(ids) - count)[len(ids) - count]
-        ids = ids[values >= bar]
-    return ids[np.lexsort((priority[ids], best[ids]))[::-1][:count]]
-
-
-def covering_radius(x: np.ndarray, centers: np.ndarray) -> float:
+def covering_radius(x: np.ndarray | Rows, centers: np.ndarray) -> float:
     """The largest distance of any row of x to its nearest center (ids).
 
     Raises:
@@ -100,5 +91,5 @@ def covering_radius(x: np.ndarray, centers: np.ndarray) -> float:
     if not len(centers):
         raise ValueError("covering_radius needs at least one center, got 0")
     best = np.full(space.count, np.inf)
-    space.lower(best, centers)
+    space.cover(best, centers)
     return math.sqrt(best.max())

@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from ray_al.kernels import blocks
+from ray_al.kernels.coverage import Coverage, RowCoverage
 from ray_al.kernels.geometry import Geometry, GradientEmbedding, ProbRows
+from ray_al.kernels.passes import Rows
 
 _PROPOSALS = 256
 
 
 def badge(
-    embedding: np.ndarray, probs: np.ndarray | ProbRows, k: int, exclude: np.ndarray, seed: int, first: str = "norm"
+    embedding: np.ndarray | Rows,
+    probs: np.ndarray | ProbRows,
+    k: int,
+    exclude: np.ndarray,
+    seed: int,
+    first: str = "norm",
 ) -> tuple[np.ndarray, np.ndarray]:
     """BADGE (Ash et al. 2020, https://arxiv.org/abs/1906.03671): k-means++ over gradient embeddings, factorized.
 
@@ -39,13 +46,18 @@ def badge(
     start = np.flatnonzero(free)
     if k and first == "norm":
         start = start[space.norms[start] == space.norms[start].max()]
-    return sample(space, free, k, start, rng)
+    return draw(RowCoverage(space, free, seed), k, start, rng)
 
 
 def sample(
     space: Geometry, free: np.ndarray, k: int, start: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw k of the free (N,) bool items by k-means++, the first uniformly from `start`.
+    """`draw` among the free (N,) bool items of a geometry."""
+    return draw(RowCoverage(space, free, 0), k, start, rng)
+
+
+def draw(coverage: Coverage, k: int, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw k items by k-means++, the first uniformly from `start`: ids (k,) and squared distances (k,).
 
     The distribution is exact, by rejection: proposals are drawn from the distances of the last full pass and accepted
     with probability true / proposed distance. True distances need only the proposals' own pairs, since every pick
@@ -56,29 +68,27 @@ def sample(
     if k == 0:
         return ids, squares
     ids[0] = rng.choice(start)
-    best = np.where(free, np.inf, -1.0)  # (N,) squared distance to the nearest pick; negative: not to be picked
     done, passed = 1, 0
     while done < k:
-        best[ids[passed:done]] = -1
-        space.lower(best, ids[passed:done])
+        coverage.cover(ids[passed:done])
         passed = done
-        total = np.cumsum(np.maximum(best, 0))
-        if total[-1] == 0:
-            rest = np.flatnonzero(best == 0)
-            ids[done:], squares[done:] = rng.choice(rest, k - done, replace=False), 0
+        totals = np.cumsum(coverage.totals())
+        if totals[-1] == 0:
+            ids[done:], squares[done:] = rng.choice(coverage.rest(), k - done, replace=False), 0
             break
-        proposals = _propose(total, rng)
-        accepted, distances = _accept(space.pairs(proposals), best[proposals], proposals, k - done, rng)
+        proposals, proposed = _propose(coverage, totals, rng)
+        accepted, distances = _accept(coverage.pairs(proposals), proposed, proposals, k - done, rng)
         ids[done : done + len(accepted)], squares[done : done + len(accepted)] = accepted, distances
         done += len(accepted)
     return ids, squares
 
 
-def _propose(total: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ids drawn with replacement in proportion to the steps of the running total."""
-    ids = np.searchsorted(total, rng.random(_PROPOSALS) * total[-1], side="right")
-    # Rounding may carry u * total up to the total itself: the last item of positive weight.
-    return np.minimum(ids, np.searchsorted(total, total[-1], side="left"))
+def _propose(coverage: Coverage, totals: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Ids drawn with replacement in proportion to squared distance, and these: first a block, then a row of it."""
+    block = np.searchsorted(totals, rng.random(_PROPOSALS) * totals[-1], side="right")
+    # Rounding may carry u * total up to the total itself: the last block of positive weight.
+    block = np.minimum(block, np.searchsorted(totals, totals[-1], side="left"))
+    return coverage.locate(block, rng.random(_PROPOSALS))
 
 
 def _accept(

@@ -2,47 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, compiled
+from ray_al.kernels.passes import Block, Rows
 
 SCORES = ("entropy", "least_confidence", "margin")
-
-
-def _entropy(logits: torch.Tensor) -> torch.Tensor:
-    logits -= logits.amax(0)
-    weights = logits.exp()  # (C, n)
-    total = weights.sum(0)
-    # H = log Z - sum_c p_c (z_c - max): no logarithm of a probability, which may be 0. Rounding may leave -1e-8.
-    return (total.log() - weights.mul_(logits).sum(0) / total).clamp_(min=0)
-
-
-def _least_confidence(logits: torch.Tensor) -> torch.Tensor:
-    return 1 - 1 / (logits - logits.amax(0)).exp_().sum(0)
-
-
-def _second(values: torch.Tensor, first: torch.Tensor, least: float) -> torch.Tensor:
-    """(n,) the second largest of each column, `least` when there is none; several times as fast as topk."""
-    largest = values == first
-    return torch.where(largest.sum(0) > 1, first, values.masked_fill(largest, least).amax(0))
-
-
-def _margin(logits: torch.Tensor) -> torch.Tensor:
-    first = logits.amax(0)
-    total = (logits - first).exp_().sum(0)
-    second = (_second(logits, first, -torch.inf) - first).exp_()  # 0 when there is one class only
-    return 1 - (1 - second) / total
-
-
-# Classes come first, (C, n): over a small last axis these reductions cost more than the product that made the logits.
-_OF_LOGITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "entropy": _entropy,
-    "least_confidence": _least_confidence,
-    "margin": _margin,
-}
 
 
 def _check_score(score: str) -> None:
@@ -69,54 +35,79 @@ def uncertainty(probs: np.ndarray, score: str) -> np.ndarray:
         p = p.T.contiguous()  # (C, n)
         if score == "entropy":
             return torch.special.entr(p).sum(0).clamp_(min=0).numpy()
-        if score == "least_confidence":
-            return (1 - p.amax(0)).numpy()
         first = p.amax(0)
-        return (1 - (first - _second(p, first, 0))).numpy()
+        if score == "least_confidence":
+            return (1 - first).numpy()
+        largest = p == first
+        second = torch.where(largest.sum(0) > 1, first, p.masked_fill(largest, 0).amax(0))
+        return (1 - (first - second)).numpy()
 
     return np.concatenate(blocks.map_blocks(work, len(probs), blocks.block_rows(2 * probs.shape[1])))
 
 
-def _linear(
-    x: np.ndarray, weights: np.ndarray, bias: np.ndarray, finish: Callable[[torch.Tensor], torch.Tensor]
-) -> np.ndarray:
-    """Rows of finish(logits (C, n)), block by block, joined."""
-    blocks.check_matrix(x)
+def _head(x: Rows, weights: np.ndarray, bias: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Weights (C, d) as a tensor and bias (C,), both float32, checked."""
     blocks.check_matrix(weights, "weights")
-    if weights.shape[1] != x.shape[1] or bias.shape != weights.shape[:1]:
-        raise ValueError(f"weights {weights.shape} and bias {bias.shape} do not fit x {x.shape}")
+    if weights.shape[1] != x.width or bias.shape != weights.shape[:1]:
+        raise ValueError(f"weights {weights.shape} and bias {bias.shape} do not fit x {x.x.shape}")
     for array, name in ((weights, "weights"), (bias, "bias")):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}")
-    w, b = blocks.float_rows(weights, 0, len(weights)), blocks.float_rows(bias[:, None], 0, len(bias))
-
-    def work(start: int, stop: int) -> np.ndarray:
-        logits = torch.addmm(b, w, blocks.float_rows(x, start, stop).T)  # (C, n)
-        if not torch.isfinite(logits.sum()):
-            blocks.check_finite(blocks.float_rows(x, start, stop), "x", start)
-            blocks.check_finite(logits.T, "logits", start)
-        return finish(logits).numpy()
-
-    return np.concatenate(blocks.map_blocks(work, len(x), blocks.block_rows(x.shape[1] + 2 * len(weights))))
+    return blocks.float_rows(weights, 0, len(weights)), np.ascontiguousarray(bias, np.float32)
 
 
-def linear_probs(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
+    """Raise ValueError when a row's value is NaN: its features or its logits are not finite."""
+    if np.isnan(values.sum()):
+        row = start + int(np.flatnonzero(np.isnan(values))[0])
+        blocks.check_finite(blocks.float_rows(x.x, row, row + 1), "x", row)
+        raise ValueError(f"the logits of row {row} are not finite")
+
+
+def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """softmax(x @ weights.T + bias): x (n, d), weights (C, d), bias (C,) -> (n, C) float32.
 
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
     """
-    return _linear(x, weights, bias, lambda logits: torch.softmax(logits, 0).T.contiguous())
+    rows = x if isinstance(x, Rows) else Rows(x)
+    columns, bias = _head(rows, weights, bias)
+    out = np.empty((rows.count, len(bias)), np.float32)
+
+    def work(block: Block, product: torch.Tensor) -> None:
+        logits = product + torch.from_numpy(bias)[:, None]
+        out[block.start : block.stop] = torch.softmax(logits, 0).T.numpy()
+        _check_logits(rows, block.start, out[block.start : block.stop, 0])
+
+    rows.sweep(work, columns)
+    return out
 
 
-def linear_uncertainty(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
+def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
     """`uncertainty` of the linear head's probabilities, (N,) float32; the N x C probabilities never exist.
 
     Raises:
         ValueError: an unknown score, shapes that do not fit, or values that are not finite.
     """
     _check_score(score)
-    return _linear(x, weights, bias, _OF_LOGITS[score])
+    rows = x if isinstance(x, Rows) else Rows(x)
+    columns, bias = _head(rows, weights, bias)
+    out = np.empty(rows.count, np.float32)
+
+    def work(block: Block, product: torch.Tensor) -> None:
+        values = out[block.start : block.stop]
+        if score == "entropy":
+            compiled.entropy(product.numpy(), bias, values)
+        else:
+            second = np.empty_like(values)
+            compiled.two_largest(product.numpy(), bias, values, second)
+            np.subtract(1, values, out=values)
+            if score == "margin":
+                values += second
+        _check_logits(rows, block.start, values)
+
+    rows.sweep(work, columns)
+    return out
 
 
 def top_k(values: np.ndarray, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,14 +122,28 @@ def top_k(values: np.ndarray, k: int, exclude: np.ndarray, seed: int) -> tuple[n
     values = np.asarray(values)
     if values.ndim != 1:
         raise ValueError(f"values is a vector, got shape {values.shape}")
-    if not np.isfinite(values).all():
+    exclude = blocks.check_ids(exclude, len(values), "exclude")
+    if not np.isfinite(values.sum(dtype=np.float64)):
         place = np.flatnonzero(~np.isfinite(values))[0]
         raise ValueError(f"values is {values[place]} at row {place}")
-    free = blocks.free_mask(len(values), k, blocks.check_ids(exclude, len(values), "exclude"))
-    ids = np.flatnonzero(free)
-    if 0 < k < len(ids):
-        bar = np.partition(values[ids], len(ids) - k)[len(ids) - k]
-        ids = ids[values[ids] >= bar]
-    ids = np.random.default_rng(seed).permutation(ids)
-    ids = ids[np.argsort(values[ids], kind="stable")[::-1]][:k]  # stable: equal values stay shuffled
-    return ids, values[ids]
+    free = blocks.free_mask(len(values), k, exclude)
+    return best_of(*leading(values, k, free), k, seed)
+
+
+def leading(values: np.ndarray, k: int, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions, ascending, and values of all free (n,) bool entries no smaller than the k-th largest of these."""
+    k = min(k, int(free.sum()))
+    if not k:
+        return np.empty(0, np.int64), values[:0]
+    open_ = np.where(free, values, -np.inf).astype(values.dtype, copy=False)
+    bar = np.partition(open_, len(values) - k)[len(values) - k]
+    rows = np.flatnonzero((open_ >= bar) & free)
+    return rows, values[rows]
+
+
+def best_of(ids: np.ndarray, values: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k ids of largest value, best first, of those that `leading` gave for the whole or for its parts, joined."""
+    keep, values = leading(values, k, np.ones(len(values), bool))
+    order = np.random.default_rng(seed).permutation(len(keep))
+    order = order[np.argsort(values[order], kind="stable")[::-1]][:k]  # stable: equal values stay shuffled
+    return ids[keep[order]], values[order]

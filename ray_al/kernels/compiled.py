@@ -1,0 +1,154 @@
+"""Inner loops over (C, n) products, compiled by numba: one visit to each number, in registers and the first cache.
+
+Nothing may be reordered or fused here, so a loop's vectorized body and its scalar rest give equal bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CLOSE = np.float32(1 / 32)  # of a row's squared norm; above it float32 leaves four correct digits or more
+NOISE = np.float32(1e-5)  # of the norm: what float32 may have made of a value
+
+
+def compiled(function: F) -> F:
+    """Machine code at the first call, kept on disk; runs without the interpreter's lock."""
+    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+@numba.njit(inline="always")
+def _exp(x: np.float32) -> np.float32:
+    """exp of x <= 0 with a relative error below 2e-7; 0 below -87. Unlike the library's it is vectorized."""
+    low = x < np.float32(-87.0)
+    x = max(x, np.float32(-87.0))
+    k = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
+    r = x - k * np.float32(0.693359375)  # ln 2 in two parts: the first has few digits, so k times it is exact
+    r = r - k * np.float32(-2.12194440e-4)
+    p = np.float32(1.0 / 5040.0)
+    p = p * r + np.float32(1.0 / 720.0)
+    p = p * r + np.float32(1.0 / 120.0)
+    p = p * r + np.float32(1.0 / 24.0)
+    p = p * r + np.float32(1.0 / 6.0)
+    p = p * r + np.float32(0.5)
+    p = p * r + np.float32(1.0)
+    p = p * r + np.float32(1.0)
+    power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return np.float32(0.0) if low else p * power
+
+
+@compiled
+def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """out (n,) = entropy in nats of softmax(logits (C, n) + bias (C,)); NaN where a logit is not finite."""
+    classes, n = logits.shape
+    top = np.full(n, -np.inf, np.float32)
+    total = np.zeros(n, np.float32)
+    weighted = np.zeros(n, np.float32)
+    for c in range(classes):
+        row, b = logits[c], bias[c]
+        for j in range(n):
+            top[j] = max(top[j], row[j] + b)
+    for c in range(classes):
+        row, b = logits[c], bias[c]
+        for j in range(n):
+            z = row[j] + b - top[j]
+            e = _exp(z)
+            total[j] += e
+            weighted[j] += e * z
+    # H = log Z - sum_c p_c (z_c - max): no logarithm of a probability, which may be 0. Rounding may leave -1e-8.
+    for j in range(n):
+        h = np.log(total[j]) - weighted[j] / total[j]
+        out[j] = np.float32(0.0) if h < 0 else h  # not max(): NaN stays
+
+
+@compiled
+def two_largest(logits: np.ndarray, bias: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """first and second (n,) = the largest and second largest of softmax(logits (C, n) + bias (C,)); NaN as above.
+
+    With one class the second is 0.
+    """
+    classes, n = logits.shape
+    total = np.zeros(n, np.float32)
+    first[:] = -np.inf
+    second[:] = -np.inf
+    for c in range(classes):
+        row, b = logits[c], bias[c]
+        for j in range(n):
+            z = row[j] + b
+            second[j] = max(second[j], min(first[j], z))
+            first[j] = max(first[j], z)
+    for c in range(classes):
+        row, b = logits[c], bias[c]
+        for j in range(n):
+            z = row[j] + b - first[j]
+            total[j] += _exp(z) + np.float32(0.0) * z  # 0 * NaN is NaN
+    for j in range(n):
+        second[j] = _exp(second[j] - first[j]) / total[j]
+        first[j] = np.float32(1.0) / total[j]
+
+
+@compiled
+def cover(product: np.ndarray, point_norms: np.ndarray, norms: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Lower best (n,) float64 to the least of norms (n,) + point_norms (p,) - 2 product (p, n).
+
+    A value below CLOSE times its row's norm is mostly rounding: it does not count, and its pair is returned for an
+    exact look unless its rounding cannot hide a new minimum.
+
+    Returns:
+        (m, 2) rows and points of these pairs.
+    """
+    points, n = product.shape
+    least = np.full(n, np.inf, np.float32)
+    for p in range(points):
+        row, own = product[p], point_norms[p]
+        for j in range(n):
+            least[j] = min(least[j], own - np.float32(2.0) * row[j])
+    found = 0
+    for j in range(n):
+        if least[j] + norms[j] < CLOSE * norms[j]:
+            found += points
+    pairs = np.empty((found, 2), np.int64)
+    found = 0
+    for j in range(n):
+        bar, noise, before = CLOSE * norms[j], NOISE * norms[j], best[j]
+        value = least[j] + norms[j]
+        if value >= bar:
+            best[j] = min(before, np.float64(max(value, np.float32(0.0))))
+            continue
+        for p in range(points):
+            rough = (point_norms[p] - np.float32(2.0) * product[p, j]) + norms[j]
+            if rough >= bar:
+                best[j] = min(best[j], np.float64(rough))
+            elif rough - noise < before and rough <= value + 2 * noise:
+                pairs[found, 0], pairs[found, 1] = j, p
+                found += 1
+    return pairs[:found]
+
+
+@compiled
+def cover_exactly(rows: np.ndarray, points: np.ndarray, pairs: np.ndarray, best: np.ndarray) -> None:
+    """Lower best (n,) float64 to the squared distances of pairs (m, 2) of rows (n, d) and points (p, d)."""
+    for m in range(len(pairs)):
+        j, p = pairs[m]
+        square = 0.0
+        for k in range(rows.shape[1]):
+            difference = np.float64(rows[j, k]) - np.float64(points[p, k])
+            square += difference * difference
+        best[j] = min(best[j], square)
+
+
+@compiled
+def square_norms(points: np.ndarray) -> np.ndarray:
+    """(p,) float32 squared norms of points (p, d): each the same bits whatever points are beside it."""
+    out = np.empty(len(points), np.float32)
+    for p in range(len(points)):
+        square = 0.0
+        for k in range(points.shape[1]):
+            square += np.float64(points[p, k]) * np.float64(points[p, k])
+        out[p] = np.float32(square)
+    return out

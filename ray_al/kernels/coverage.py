@@ -1,0 +1,147 @@
+"""Picking by distance to the nearest pick: what greedy k-center and k-means++ share, whole or in shards.
+
+A pick changes only distances, and these only shrink. So the picks of a batch are made among few candidates, with the
+distances between these alone, and a pass over all rows takes account of many picks at once.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ray_al.kernels.geometry import Geometry
+
+
+class Leaders(NamedTuple):
+    """Items that lie farthest, farthest first."""
+
+    ids: np.ndarray  # (m,) int64
+    squares: np.ndarray  # (m,) float64 squared distance to the nearest pick
+    priority: np.ndarray  # (m,) int64, distinct: the larger goes first among equally far ones
+
+    def first(self, count: int) -> Leaders:
+        order = np.lexsort((self.priority, self.squares))[::-1][:count]
+        return Leaders(self.ids[order], self.squares[order], self.priority[order])
+
+
+class Coverage(Protocol):
+    """How far every item is from its nearest pick, for one selection under way."""
+
+    def cover(self, ids: np.ndarray) -> None:
+        """Take account of these picks; they cannot be picked again."""
+        ...
+
+    def leaders(self, count: int) -> Leaders: ...
+
+    def totals(self) -> np.ndarray:
+        """(blocks,) float64 sums of the squared distances of items that may be picked."""
+        ...
+
+    def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (m,) and squared distances at which the running sums of blocks (m,) pass part (m,), 0 <= part < 1."""
+        ...
+
+    def rest(self) -> np.ndarray:
+        """Ids that may be picked, ascending."""
+        ...
+
+    def pairs(self, ids: np.ndarray) -> np.ndarray:
+        """(m, m) float64 squared distances between items `ids`."""
+        ...
+
+
+class RowCoverage:
+    """Of the rows that a geometry owns. `free` (N,) bool may be picked; `best` is what earlier picks left."""
+
+    def __init__(self, geometry: Geometry, free: np.ndarray, seed: int, best: np.ndarray | None = None) -> None:
+        self._geometry = geometry
+        here = slice(geometry.start, geometry.stop)
+        self._open = free[here].copy()
+        self.best = np.full(len(self._open), np.inf) if best is None else best.copy()
+        self._seed, self._rows = seed, geometry.rows
+
+    def cover(self, ids: np.ndarray) -> None:
+        here = ids[(ids >= self._geometry.start) & (ids < self._geometry.stop)]
+        self._open[here - self._geometry.start] = False
+        self._geometry.cover(self.best, ids)
+
+    def leaders(self, count: int) -> Leaders:
+        values = np.where(self._open, self.best, -1.0)
+        bar = np.partition(values, len(values) - count)[len(values) - count] if 0 < count < len(values) else -1.0
+        rows = np.flatnonzero((values >= bar) & self._open)
+        ids = rows + self._geometry.start
+        return Leaders(ids, self.best[rows], _priority(ids, self._seed)).first(count)
+
+    def totals(self) -> np.ndarray:
+        values = np.where(self._open, self.best, 0.0)
+        return np.add.reduceat(values, np.arange(0, len(values), self._rows)) if len(values) else values
+
+    def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.empty(len(block), np.int64)
+        for own in np.unique(block):
+            start = own * self._rows
+            values = np.where(self._open[start : start + self._rows], self.best[start : start + self._rows], 0.0)
+            sums = np.cumsum(values)
+            here = block == own
+            found = np.searchsorted(sums, part[here] * sums[-1], side="right")
+            # Rounding may carry the product up to the sum itself: the last row of positive weight.
+            rows[here] = start + np.minimum(found, np.searchsorted(sums, sums[-1], side="left"))
+        return rows + self._geometry.start, self.best[rows]
+
+    def rest(self) -> np.ndarray:
+        return np.flatnonzero(self._open) + self._geometry.start
+
+    def pairs(self, ids: np.ndarray) -> np.ndarray:
+        return self._geometry.pairs(ids)
+
+
+def _priority(ids: np.ndarray, seed: int) -> np.ndarray:
+    """Distinct pseudo-random int64 of each id: any part of the ids gets the same ones (splitmix64, a bijection)."""
+    with np.errstate(over="ignore"):
+        z = (
+            ids.astype(np.uint64)
+            + np.uint64(np.random.default_rng(seed).integers(0, 2**63)) * np.uint64(2)
+            + np.uint64(1)
+        )
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return (z ^ (z >> np.uint64(31))).view(np.int64)
+
+
+class ShardedCoverage:
+    """Parts that each own some rows, asked at the same time and joined in their order."""
+
+    def __init__(self, parts: list[Coverage]) -> None:
+        self._parts = parts
+        self._pool = ThreadPoolExecutor(len(parts))
+        self._blocks: list[int] = []
+
+    def cover(self, ids: np.ndarray) -> None:
+        list(self._pool.map(lambda part: part.cover(ids), self._parts))
+
+    def leaders(self, count: int) -> Leaders:
+        found = list(self._pool.map(lambda part: part.leaders(count), self._parts))
+        return Leaders(*(np.concatenate(column) for column in zip(*found, strict=True))).first(count)
+
+    def totals(self) -> np.ndarray:
+        found = list(self._pool.map(lambda part: part.totals(), self._parts))
+        self._blocks = [len(part) for part in found]
+        return np.concatenate(found)
+
+    def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ids, squares = np.empty(len(block), np.int64), np.empty(len(block))
+        ends = np.cumsum(self._blocks)
+        home = np.searchsorted(ends, block, side="right")
+        for own in np.unique(home):
+            here = home == own
+            first = ends[own] - self._blocks[own]
+            ids[here], squares[here] = self._parts[own].locate(block[here] - first, part[here])
+        return ids, squares
+
+    def rest(self) -> np.ndarray:
+        return np.concatenate(list(self._pool.map(lambda part: part.rest(), self._parts)))
+
+    def pairs(self, ids: np.ndarray) -> np.ndarray:
+        return self._parts[0].pairs(ids)
