@@ -54,28 +54,42 @@ class PoolScores(Protocol):
     """Bulk reads over the pool, in this process or by actors. Every answer holds pool ids.
 
     `exclude` are pool ids that may not be returned (usually the labeled ones); `space` None means the model's own
-    embedding, or the learner's space. Ties are broken at random by `seed`.
+    embedding, or the learner's space. Ties are broken at random by `seed`. With `among`, pool ids in ascending order,
+    only these items are read and returned, so that a call costs as much as they are many.
     """
 
-    def top(self, score: str, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(
+        self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The k ids of highest "entropy", "least_confidence" or "margin" uncertainty, best first, and their scores."""
         ...
 
     def kcenter(
-        self, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int, space: str | None = None
+        self,
+        k: int,
+        centers: np.ndarray,
+        exclude: np.ndarray,
+        seed: int,
+        space: str | None = None,
+        among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Greedy k-center picks in order, and the distance of each to its nearest center when it was picked."""
+        """Greedy k-center picks in order, and the distance of each to its nearest center when it was picked.
+
+        Centers cover from wherever they are, `among` or not.
+        """
         ...
 
-    def badge(self, k: int, exclude: np.ndarray, seed: int, first: str = "norm") -> tuple[np.ndarray, np.ndarray]:
+    def badge(
+        self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """k-means++ picks in the gradient embedding of the last layer, and their squared distances when picked.
 
         `first`: the first pick has the largest "norm", or is "uniform".
         """
         ...
 
-    def kmeans(self, clusters: int, seed: int, space: str | None = None) -> np.ndarray:
-        """(N,) int32 cluster of every pool item."""
+    def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
+        """(N,) int32 cluster of every pool item, or (m,) of the m items `among`."""
         ...
 
     def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:

@@ -6,8 +6,9 @@ distances between these alone, and a pass over all rows takes account of many pi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,51 +48,82 @@ class Coverage(Protocol):
         """Ids that may be picked, ascending."""
         ...
 
+    def longest(self) -> tuple[float, np.ndarray]:
+        """The largest squared norm of an item that may be picked, and the ids that have it; -1 when there is none."""
+        ...
+
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         """(m, m) float64 squared distances between items `ids`."""
         ...
 
+    def close(self) -> None:
+        """There will be no more picks."""
+        ...
+
 
 class RowCoverage:
-    """Of the rows that a geometry owns. `free` (N,) bool may be picked; `best` is what earlier picks left."""
+    """Of the rows that a geometry owns, of which `free` (N,) bool may be picked.
 
-    def __init__(self, geometry: Geometry, free: np.ndarray, seed: int, best: np.ndarray | None = None) -> None:
-        self._geometry = geometry
-        here = slice(geometry.start, geometry.stop)
-        self._open = free[here].copy()
-        self.best = np.full(len(self._open), np.inf) if best is None else best.copy()
-        self._seed, self._rows = seed, geometry.rows
+    Args:
+        best: (stop - start,) squared distances to the items `covered`; it is changed. By default there are none.
+        keep: called at the end with all covered ids, in order, and the distances to them.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        free: np.ndarray,
+        seed: int,
+        best: np.ndarray | None = None,
+        covered: np.ndarray | None = None,
+        keep: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    ) -> None:
+        self._geometry, self._seed, self._rows = geometry, seed, geometry.rows
+        self._open = free[geometry.start : geometry.stop].copy()
+        self._best = np.full(len(self._open), np.inf) if best is None else best
+        self._covered = [] if covered is None else [covered]
+        self._keep = keep
 
     def cover(self, ids: np.ndarray) -> None:
         here = ids[(ids >= self._geometry.start) & (ids < self._geometry.stop)]
         self._open[here - self._geometry.start] = False
-        self._geometry.cover(self.best, ids)
+        self._geometry.cover(self._best, ids)
+        self._covered.append(ids)
+
+    def close(self) -> None:
+        if self._keep and self._covered:
+            self._keep(np.concatenate(self._covered), self._best)
 
     def leaders(self, count: int) -> Leaders:
-        values = np.where(self._open, self.best, -1.0)
+        values = np.where(self._open, self._best, -1.0)
         bar = np.partition(values, len(values) - count)[len(values) - count] if 0 < count < len(values) else -1.0
         rows = np.flatnonzero((values >= bar) & self._open)
         ids = rows + self._geometry.start
-        return Leaders(ids, self.best[rows], _priority(ids, self._seed)).first(count)
+        return Leaders(ids, self._best[rows], _priority(ids, self._seed)).first(count)
 
     def totals(self) -> np.ndarray:
-        values = np.where(self._open, self.best, 0.0)
+        values = np.where(self._open, self._best, 0.0)
         return np.add.reduceat(values, np.arange(0, len(values), self._rows)) if len(values) else values
 
     def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.empty(len(block), np.int64)
         for own in np.unique(block):
             start = own * self._rows
-            values = np.where(self._open[start : start + self._rows], self.best[start : start + self._rows], 0.0)
+            values = np.where(self._open[start : start + self._rows], self._best[start : start + self._rows], 0.0)
             sums = np.cumsum(values)
             here = block == own
             found = np.searchsorted(sums, part[here] * sums[-1], side="right")
             # Rounding may carry the product up to the sum itself: the last row of positive weight.
             rows[here] = start + np.minimum(found, np.searchsorted(sums, sums[-1], side="left"))
-        return rows + self._geometry.start, self.best[rows]
+        return rows + self._geometry.start, self._best[rows]
 
     def rest(self) -> np.ndarray:
         return np.flatnonzero(self._open) + self._geometry.start
+
+    def longest(self) -> tuple[float, np.ndarray]:
+        norms = np.where(self._open, self._geometry.norms, -1)
+        largest = float(norms.max(initial=-1))
+        return largest, np.flatnonzero(self._open & (norms == largest)) + self._geometry.start
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return self._geometry.pairs(ids)
@@ -111,37 +143,46 @@ def _priority(ids: np.ndarray, seed: int) -> np.ndarray:
 
 
 class ShardedCoverage:
-    """Parts that each own some rows, asked at the same time and joined in their order."""
+    """Coverages that each own some of the blocks, asked at the same time and joined in their order."""
 
-    def __init__(self, parts: list[Coverage]) -> None:
-        self._parts = parts
-        self._pool = ThreadPoolExecutor(len(parts))
-        self._blocks: list[int] = []
+    def __init__(self, parts: Sequence[Coverage], threads: ThreadPoolExecutor) -> None:
+        self._parts, self._threads = parts, threads
+        self._ends = np.zeros(len(parts), np.int64)  # of each part's blocks
+
+    def _all(self, work: Callable[[Coverage], Any]) -> list[Any]:
+        return list(self._threads.map(work, self._parts))
 
     def cover(self, ids: np.ndarray) -> None:
-        list(self._pool.map(lambda part: part.cover(ids), self._parts))
+        self._all(lambda part: part.cover(ids))
 
     def leaders(self, count: int) -> Leaders:
-        found = list(self._pool.map(lambda part: part.leaders(count), self._parts))
+        found = self._all(lambda part: part.leaders(count))
         return Leaders(*(np.concatenate(column) for column in zip(*found, strict=True))).first(count)
 
     def totals(self) -> np.ndarray:
-        found = list(self._pool.map(lambda part: part.totals(), self._parts))
-        self._blocks = [len(part) for part in found]
+        found = self._all(lambda part: part.totals())
+        self._ends = np.cumsum([len(totals) for totals in found])
         return np.concatenate(found)
 
     def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ids, squares = np.empty(len(block), np.int64), np.empty(len(block))
-        ends = np.cumsum(self._blocks)
-        home = np.searchsorted(ends, block, side="right")
+        home = np.searchsorted(self._ends, block, side="right")
         for own in np.unique(home):
             here = home == own
-            first = ends[own] - self._blocks[own]
-            ids[here], squares[here] = self._parts[own].locate(block[here] - first, part[here])
+            before = self._ends[own - 1] if own else 0
+            ids[here], squares[here] = self._parts[own].locate(block[here] - before, part[here])
         return ids, squares
 
     def rest(self) -> np.ndarray:
-        return np.concatenate(list(self._pool.map(lambda part: part.rest(), self._parts)))
+        return np.concatenate(self._all(lambda part: part.rest()))
+
+    def longest(self) -> tuple[float, np.ndarray]:
+        found = self._all(lambda part: part.longest())
+        largest = max(norm for norm, _ in found)
+        return largest, np.concatenate([ids for norm, ids in found if norm == largest])
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return self._parts[0].pairs(ids)
+
+    def close(self) -> None:
+        self._all(lambda part: part.close())

@@ -30,6 +30,7 @@ class Geometry(Protocol):
     stop: int
     count: int
     rows: int  # of a block
+    norms: np.ndarray  # (stop - start,) float32, squared
 
     def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         """Set best (stop - start,) float64 to min(best, squared distance to the nearest row of `ids`), in place."""

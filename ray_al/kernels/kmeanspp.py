@@ -42,11 +42,13 @@ def badge(
         raise ValueError(f"first is 'norm' or 'uniform', got {first!r}")
     space = GradientEmbedding(embedding, probs)
     free = blocks.free_mask(space.count, k, blocks.check_ids(exclude, space.count, "exclude"))
-    rng = np.random.default_rng(seed)
-    start = np.flatnonzero(free)
-    if k and first == "norm":
-        start = start[space.norms[start] == space.norms[start].max()]
-    return draw(RowCoverage(space, free, seed), k, start, rng)
+    return draw_badge(RowCoverage(space, free, seed), k, seed, first)
+
+
+def draw_badge(coverage: Coverage, k: int, seed: int, first: str) -> tuple[np.ndarray, np.ndarray]:
+    """`badge` over a coverage that knows of no picks yet."""
+    start = coverage.longest()[1] if first == "norm" else coverage.rest()
+    return draw(coverage, k, start, np.random.default_rng(seed))
 
 
 def sample(

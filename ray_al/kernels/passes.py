@@ -237,12 +237,17 @@ def _groups(batch: Sequence[_Request], stable: bool) -> list[_Group]:
 
 def _panel(requests: Sequence[_Request], shifted: bool) -> _Group:
     parts = [request.columns for request in requests if request.columns is not None]
-    total = sum(map(len, parts))
-    columns = torch.zeros((-(-total // _STEP) * _STEP, parts[0].shape[1]))
-    torch.cat(parts, out=columns[:total])
     ends = np.cumsum([len(part) for part in parts]).tolist()
     starts = [0, *ends[:-1]]
-    return _Group(columns, shifted, [(r, slice(a, b)) for r, a, b in zip(requests, starts, ends, strict=True)])
+    members = [(r, slice(a, b)) for r, a, b in zip(requests, starts, ends, strict=True)]
+    return _Group(widened(torch.cat(parts)), shifted, members)
+
+
+def widened(columns: torch.Tensor) -> torch.Tensor:
+    """Columns (c, d) with zeros up to a width that products are made in."""
+    out = torch.zeros((-(-len(columns) // _STEP) * _STEP, columns.shape[1]))
+    out[: len(columns)] = columns
+    return out
 
 
 @functools.cache

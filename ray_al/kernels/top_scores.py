@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks, compiled
-from ray_al.kernels.passes import Block, Rows
+from ray_al.kernels.passes import Block, Rows, widened
 
 SCORES = ("entropy", "least_confidence", "margin")
 
@@ -65,22 +65,29 @@ def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
 
 
 def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """softmax(x @ weights.T + bias): x (n, d), weights (C, d), bias (C,) -> (n, C) float32.
+    """softmax(x @ weights.T + bias): x (n, d) or the rows of a shard, weights (C, d), bias (C,) -> (n, C) float32.
 
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
     """
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
-    out = np.empty((rows.count, len(bias)), np.float32)
+    out = np.empty((len(rows), len(bias)), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        logits = product + torch.from_numpy(bias)[:, None]
-        out[block.start : block.stop] = torch.softmax(logits, 0).T.numpy()
-        _check_logits(rows, block.start, out[block.start : block.stop, 0])
+        probs = torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
+        _check_logits(rows, block.start, probs[:, 0])
+        out[block.start - rows.start : block.stop - rows.start] = probs
 
     rows.sweep(work, columns)
     return out
+
+
+def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
+    columns = widened(blocks.float_rows(weights, 0, len(weights)))
+    product = torch.mm(columns, blocks.float_rows(x, 0, len(x)).T)[: len(weights)]
+    return torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
 
 
 def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
@@ -92,10 +99,10 @@ def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarr
     _check_score(score)
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
-    out = np.empty(rows.count, np.float32)
+    out = np.empty(len(rows), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        values = out[block.start : block.stop]
+        values = out[block.start - rows.start : block.stop - rows.start]
         if score == "entropy":
             compiled.entropy(product.numpy(), bias, values)
         else:

@@ -1,26 +1,64 @@
-"""The pool scorer: everything that reads whole spaces. It holds no state that a call depends on."""
+"""The pool scorer: everything that reads whole spaces. It holds no state that an answer depends on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ray_al.core.linear import LinearHead
 from ray_al.core.pool import SpaceReader
+from ray_al.services.excerpt import Excerpt
+from ray_al.services.shard import BadgeTask, KCenterTask, Shard, ShardLike
 
-PROBS_AT_ONCE = 2**27  # probabilities (512 MB) up to which badge gets them as one array
+if TYPE_CHECKING:
+    from ray_al.kernels.coverage import Coverage
+
+PEERS_AT_ONCE = 64  # calls to other shards under way
 
 
-@dataclass(frozen=True)
 class PoolScorer:
     """Linear heads and batch selection over the spaces of one dataset.
 
-    Each answer depends on the call's arguments alone, bit for bit: not on the number of threads, on other calls, or on
-    where it runs. Kernels are imported when used, so that holding a scorer costs nothing.
+    Each answer depends on the call's arguments alone, bit for bit: not on the number of threads or shards, on other
+    calls, or on where it runs. Calls of several threads share their passes over the rows. Kernels are imported when
+    used, so that holding a scorer costs nothing.
+
+    Args:
+        reader: gives the spaces.
+        shard: the part of the rows that passes of this process go over; by default all of them.
+        peers: all parts in order, when the rows are shared out; this process's own one among them.
+
+    With `among`, ascending ids, only these items are read and returned; `ray_al.core.interfaces.PoolScores` says more.
     """
 
-    reader: SpaceReader
+    def __init__(
+        self, reader: SpaceReader, shard: Shard | None = None, peers: Sequence[ShardLike] | None = None
+    ) -> None:
+        self.reader = reader
+        self.shard = shard or Shard(reader)
+        self._parts = peers or [self.shard]
+        self._threads = ThreadPoolExecutor(PEERS_AT_ONCE) if len(self._parts) > 1 else None
+
+    def _ask(self, work: Callable[[ShardLike], Any]) -> list[Any]:
+        return list(self._threads.map(work, self._parts)) if self._threads else [work(self._parts[0])]
+
+    def _coverage(self, task: KCenterTask | BadgeTask) -> Coverage:
+        parts = self._ask(lambda part: part.coverage(task))
+        if not self._threads:
+            return parts[0]
+        from ray_al.kernels.coverage import ShardedCoverage
+
+        return ShardedCoverage(parts, self._threads)
+
+    def _within(self, space: str, ids: np.ndarray) -> PoolScorer:
+        """A scorer over these rows alone, in the order of the ids."""
+        return PoolScorer(_Excerpt(space, self.reader.read(space, "pool")[ids]))
+
+    def _size(self, space: str) -> int:
+        return len(self.reader.read(space, "pool"))
 
     def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead:
         """Multinomial logistic regression on rows `ids` of a space; see `ray_al.kernels.logistic`."""
@@ -34,45 +72,91 @@ class PoolScorer:
         """(n, C) float32 class probabilities of rows `ids` of a split, all when None."""
         from ray_al.kernels.top_scores import linear_probs
 
-        rows = self.reader.read(head.space, split)
-        return linear_probs(rows if ids is None else rows[ids], head.weights, head.bias)
+        if ids is not None:
+            return linear_probs(self.reader.read(head.space, split)[ids], head.weights, head.bias)
+        if split == "test":  # small: not worth asking others
+            return linear_probs(self.reader.read(head.space, split), head.weights, head.bias)
+        return np.concatenate(self._ask(lambda part: part.probs(head, split)))
 
     def linear_top(
-        self, head: LinearHead, score: str, k: int, exclude: np.ndarray, seed: int
+        self, head: LinearHead, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        from ray_al.kernels.top_scores import linear_uncertainty, top_k
+        from ray_al.kernels.blocks import free_mask
+        from ray_al.kernels.top_scores import best_of
 
-        values = linear_uncertainty(self.reader.read(head.space, "pool"), head.weights, head.bias, score)  # (N,)
-        return top_k(values, k, exclude, seed)
+        if among is not None:
+            inside = Excerpt.of(among)
+            rows, values = self._within(head.space, among).linear_top(head, score, k, inside.rows(exclude), seed)
+            return inside.ids(rows), values
+        free_mask(self._size(head.space), k, exclude)
+        found = self._ask(lambda part: part.leading(head, score, k, exclude))
+        ids, values = (np.concatenate(column) for column in zip(*found, strict=True))
+        return best_of(ids, values, k, seed)
 
     def linear_badge(
-        self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str
+        self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        from ray_al.kernels.kmeanspp import badge
-        from ray_al.kernels.top_scores import linear_probs
+        from ray_al.kernels.blocks import check_ids, free_mask
+        from ray_al.kernels.kmeanspp import draw_badge
 
-        rows = self.reader.read(head.space, "pool")
-        if len(rows) * len(head.bias) <= PROBS_AT_ONCE:
-            return badge(rows, self.linear_probs(head, None, "pool"), k, exclude, seed, first=first)
-
-        def probs(start: int, stop: int) -> np.ndarray:
-            return linear_probs(rows[start:stop], head.weights, head.bias)
-
-        return badge(rows, probs, k, exclude, seed, first=first)
+        if among is not None:
+            inside = Excerpt.of(among)
+            rows, squares = self._within(head.space, among).linear_badge(head, k, inside.rows(exclude), seed, first)
+            return inside.ids(rows), squares
+        exclude = check_ids(exclude, self._size(head.space), "exclude")
+        free_mask(self._size(head.space), k, exclude)
+        return self._picked(BadgeTask(head, exclude, seed), lambda coverage: draw_badge(coverage, k, seed, first))
 
     def kcenter(
-        self, space: str, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int
+        self,
+        space: str,
+        k: int,
+        centers: np.ndarray,
+        exclude: np.ndarray,
+        seed: int,
+        among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        from ray_al.kernels.kcenter import kcenter_greedy
+        from ray_al.kernels.blocks import check_ids, free_mask
+        from ray_al.kernels.kcenter import pick_farthest
 
-        return kcenter_greedy(self.reader.read(space, "pool"), k, centers, exclude, seed)
+        count = self._size(space)
+        centers, exclude = check_ids(centers, count, "centers"), check_ids(exclude, count, "exclude")
+        if among is not None:
+            inside, exclude = Excerpt.around(among, centers, exclude)
+            assert inside.kept is not None
+            small = self._within(space, inside.kept)
+            rows, far = small.kcenter(space, k, inside.rows(centers), inside.rows(exclude), seed)
+            return inside.ids(rows), far
+        free_mask(count, k, centers, exclude)
+        return self._picked(KCenterTask(space, centers, exclude, seed), lambda coverage: pick_farthest(coverage, k))
 
-    def kmeans(self, space: str, clusters: int, seed: int) -> np.ndarray:
+    def _picked(
+        self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        coverage = self._coverage(task)
+        try:
+            return pick(coverage)
+        finally:
+            coverage.close()
+
+    def kmeans(self, space: str, clusters: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
         from ray_al.kernels.kmeans import kmeans
 
-        return kmeans(self.reader.read(space, "pool"), clusters, seed)[0]
+        rows = self.reader.read(space, "pool")
+        return kmeans(rows if among is None else rows[Excerpt.of(among).kept], clusters, seed)[0]
 
     def typicality(self, space: str, groups: list[np.ndarray], neighbors: int) -> list[np.ndarray]:
         from ray_al.kernels.typicality import typicality
 
         return typicality(self.reader.read(space, "pool"), groups, neighbors)
+
+
+class _Excerpt:
+    """Some rows of one space, as a reader."""
+
+    def __init__(self, space: str, rows: np.ndarray) -> None:
+        self._space, self._rows = space, rows
+
+    def read(self, space: str, split: str) -> np.ndarray:
+        assert (space, split) == (self._space, "pool")
+        return self._rows

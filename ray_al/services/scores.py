@@ -10,6 +10,7 @@ import numpy as np
 
 from ray_al.core.interfaces import Model
 from ray_al.core.linear import LinearHead
+from ray_al.services.excerpt import Excerpt
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,29 @@ class LinearScores:
             raise ValueError("this strategy scores with a model, and there is none before any label")
         return self.head
 
-    def top(self, score: str, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.service.linear_top(self._need_head(), score, k, exclude, seed)
+    def top(
+        self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.service.linear_top(self._need_head(), score, k, exclude, seed, among)
 
-    def badge(self, k: int, exclude: np.ndarray, seed: int, first: str = "norm") -> tuple[np.ndarray, np.ndarray]:
-        return self.service.linear_badge(self._need_head(), k, exclude, seed, first)
+    def badge(
+        self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.service.linear_badge(self._need_head(), k, exclude, seed, first, among)
 
     def kcenter(
-        self, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int, space: str | None = None
+        self,
+        k: int,
+        centers: np.ndarray,
+        exclude: np.ndarray,
+        seed: int,
+        space: str | None = None,
+        among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self.service.kcenter(space or self.default_space, k, centers, exclude, seed)
+        return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
 
-    def kmeans(self, clusters: int, seed: int, space: str | None = None) -> np.ndarray:
-        return self.service.kmeans(space or self.default_space, clusters, seed)
+    def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
+        return self.service.kmeans(space or self.default_space, clusters, seed, among)
 
     def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
         return self.service.typicality(space or self.default_space, groups, neighbors)
@@ -52,6 +63,7 @@ class ModelScores:
     """Bulk reads for a model of this process: its outputs over the pool are computed once and kept for the round.
 
     Where a strategy names a space, or the model has no embedding, distances are the service's work on shared rows.
+    With `among`, ascending ids, the model is asked for these items alone.
     """
 
     model: Model
@@ -67,34 +79,57 @@ class ModelScores:
     def _embedding(self) -> np.ndarray:
         return self.model.output("embedding")  # (N, D)
 
+    def _outputs(self, head: str, among: np.ndarray | None) -> np.ndarray:
+        if among is not None:
+            return self.model.output(head, among)
+        return self._probs if head == "probs" else self._embedding
+
     def _own(self, space: str | None) -> bool:
         return space is None and self.has_embedding
 
-    def top(self, score: str, k: int, exclude: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def top(
+        self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         from ray_al.kernels.top_scores import top_k, uncertainty
 
-        return top_k(uncertainty(self._probs, score), k, exclude, seed)
+        inside = Excerpt.of(among)
+        ids, values = top_k(uncertainty(self._outputs("probs", among), score), k, inside.rows(exclude), seed)
+        return inside.ids(ids), values
 
-    def badge(self, k: int, exclude: np.ndarray, seed: int, first: str = "norm") -> tuple[np.ndarray, np.ndarray]:
+    def badge(
+        self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         from ray_al.kernels.kmeanspp import badge
 
-        return badge(self._embedding, self._probs, k, exclude, seed, first=first)
+        inside = Excerpt.of(among)
+        embedding, probs = self._outputs("embedding", among), self._outputs("probs", among)
+        ids, squares = badge(embedding, probs, k, inside.rows(exclude), seed, first=first)
+        return inside.ids(ids), squares
 
     def kcenter(
-        self, k: int, centers: np.ndarray, exclude: np.ndarray, seed: int, space: str | None = None
+        self,
+        k: int,
+        centers: np.ndarray,
+        exclude: np.ndarray,
+        seed: int,
+        space: str | None = None,
+        among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         if not self._own(space):
-            return self.service.kcenter(space or self.default_space, k, centers, exclude, seed)
+            return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
         from ray_al.kernels.kcenter import kcenter_greedy
 
-        return kcenter_greedy(self._embedding, k, centers, exclude, seed)
+        inside, exclude = Excerpt.around(among, centers, exclude)
+        embedding = self._outputs("embedding", inside.kept)
+        picks, far = kcenter_greedy(embedding, k, inside.rows(centers), inside.rows(exclude), seed)
+        return inside.ids(picks), far
 
-    def kmeans(self, clusters: int, seed: int, space: str | None = None) -> np.ndarray:
+    def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
         if not self._own(space):
-            return self.service.kmeans(space or self.default_space, clusters, seed)
+            return self.service.kmeans(space or self.default_space, clusters, seed, among)
         from ray_al.kernels.kmeans import kmeans
 
-        return kmeans(self._embedding, clusters, seed)[0]
+        return kmeans(self._outputs("embedding", among), clusters, seed)[0]
 
     def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
         if not self._own(space):

@@ -14,7 +14,7 @@ from ray_al.core.round import Round
 from ray_al.core.seeds import stream, subseed
 from ray_al.learners.logreg import LogReg
 from ray_al.methods import build, resolve
-from ray_al.services import pool_scorer
+from ray_al.services import shard
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.scores import LinearScores
 from tests.fakes import Toy, array_pool, toy_pool
@@ -134,8 +134,8 @@ def test_badge_of_probabilities_in_blocks_picks_the_same(first: str, monkeypatch
     service = PoolScorer(array_pool({("x", "pool"): x}, 60).reader)
     head = LinearHead("x", rng.normal(size=(60, 40)).astype(np.float32), np.zeros(60, np.float32))
     whole = service.linear_badge(head, 25, np.arange(7), 3, first)
-    monkeypatch.setattr(pool_scorer, "PROBS_AT_ONCE", 9000 * 60 - 1)
-    monkeypatch.delattr(PoolScorer, "linear_probs")  # which would make all of them
+    monkeypatch.setattr(shard, "PROBS_AT_ONCE", 9000 * 60 - 1)
+    monkeypatch.delattr(shard.Shard, "probs")  # which would make all of them
     for a, b in zip(whole, service.linear_badge(head, 25, np.arange(7), 3, first), strict=True):
         assert np.array_equal(a, b)
 

@@ -1,0 +1,224 @@
+"""A request's answer is bit-identical whatever it was fused with, and into however many shards the rows are cut."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_al.core.linear import LinearHead
+from ray_al.kernels import passes
+from ray_al.kernels.passes import Rows
+from ray_al.services import shard as shards
+from ray_al.services.pool_scorer import PoolScorer
+from ray_al.services.shard import KnownCoverages, Shard
+from tests.fakes import ArrayReader
+
+N, D = 5000, 96
+
+
+def _reader(dtype: str) -> ArrayReader:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, D)) + 0.5
+    x[100:110] = x[90:100]  # duplicates
+    if dtype == "uint8":
+        x = np.clip(20 * x + 100, 0, 255)
+    return ArrayReader({("x", "pool"): x.astype(dtype), ("x", "test"): x[:7].astype(dtype)})
+
+
+READERS = {dtype: _reader(dtype) for dtype in ("float32", "float16", "uint8")}
+Call = Callable[[PoolScorer], Any]
+
+
+def _head(rng: np.random.Generator, classes: int) -> LinearHead:
+    weights = 0.1 * rng.standard_normal((classes, D))
+    return LinearHead("x", weights.astype(np.float32), rng.standard_normal(classes).astype(np.float32))
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Call:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    head = _head(rng, draw(st.sampled_from([1, 2, 3, 10, 33, 100, 250])))
+    exclude = rng.permutation(N)[: rng.integers(0, 60)]
+    k, seed = int(rng.integers(1, 40)), int(rng.integers(2**40))
+    among = np.sort(rng.permutation(N)[:300]) if draw(st.booleans()) else None
+    kind = draw(st.sampled_from(["entropy", "margin", "least_confidence", "kcenter", "badge", "probs"]))
+    if kind == "kcenter":
+        return lambda scorer: scorer.kcenter("x", k, exclude, exclude, seed, among)
+    if kind == "badge":
+        return lambda scorer: scorer.linear_badge(head, k, exclude, seed, "norm", among)
+    if kind == "probs":
+        return lambda scorer: (scorer.linear_probs(head, None, "pool"),)
+    return lambda scorer: scorer.linear_top(head, kind, k, exclude, seed, among)
+
+
+def _at_once(scorer: PoolScorer, asked: list[Call]) -> list[Any]:
+    answers: list[Any] = [None] * len(asked)
+    ready = threading.Barrier(len(asked))
+
+    def ask(place: int) -> None:
+        ready.wait()
+        answers[place] = asked[place](scorer)
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _sharded(reader: ArrayReader, parts: int) -> PoolScorer:
+    cut = [Shard(reader, (i, parts)) for i in range(parts)]
+    return PoolScorer(reader, cut[0], cut)
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    for a, b in zip(one, other, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(calls(), min_size=2, max_size=9), st.sampled_from(sorted(READERS)), st.integers(2, 4))
+def test_any_mix_of_calls_and_any_shards_give_the_bits_of_each_alone(asked, dtype, parts):
+    reader = READERS[dtype]
+    alone = [call(PoolScorer(reader)) for call in asked]  # a fresh scorer each: nothing is known from before
+    together = PoolScorer(reader)
+    for answers in (_at_once(together, asked), _at_once(together, asked), _at_once(_sharded(reader, parts), asked)):
+        for one, other in zip(alone, answers, strict=True):
+            assert_equal(one, other)
+
+
+def test_waiting_passes_become_one():
+    rows = Rows(READERS["float32"].read("x", "pool"))
+    inside, others = threading.Event(), threading.Event()
+
+    def first(block: passes.Block, product: Any) -> int:
+        inside.set()
+        others.wait(10)
+        return block.start
+
+    def start(work: Any) -> threading.Thread:
+        thread = threading.Thread(target=rows.sweep, args=(work,))
+        thread.start()
+        return thread
+
+    threads = [start(first)]
+    inside.wait(10)
+    threads += [start(lambda block, product: block.stop) for _ in range(5)]
+    while len(rows._waiting) < 5:
+        pass
+    others.set()
+    for thread in threads:
+        thread.join()
+    assert (rows.counts.passes, rows.counts.requests) == (2, 6)
+    assert rows.counts.bytes_read == 2 * N * D * 4
+
+
+def test_a_failing_call_disturbs_no_other():
+    scorer = PoolScorer(READERS["float32"])
+    good = _head(np.random.default_rng(0), 10)
+    huge = LinearHead("x", np.full((10, D), 3e38, np.float32), np.zeros(10, np.float32))
+    want = PoolScorer(READERS["float32"]).linear_top(good, "entropy", 5, np.arange(3), 1)
+    caught: list[str] = []
+
+    def fail(scorer: PoolScorer) -> None:
+        with pytest.raises(ValueError, match="logits of row"):
+            scorer.linear_top(huge, "entropy", 5, np.arange(3), 1)
+        caught.append("yes")
+
+    asked: list[Call] = [fail, lambda s: s.linear_top(good, "entropy", 5, np.arange(3), 1), fail]
+    for _ in range(5):
+        assert_equal(_at_once(scorer, asked)[1], want)
+    assert len(caught) == 10
+
+
+def test_where_products_depend_on_their_width_each_call_has_its_own(monkeypatch):
+    """As on a machine whose products have other bits for other widths: nothing is fused, nothing remembered."""
+    monkeypatch.setattr(passes, "columns_are_stable", lambda width, rows: False)
+    reader = READERS["float32"]
+    rng = np.random.default_rng(3)
+    heads = [_head(rng, 10) for _ in range(4)]
+    asked: list[Call] = [lambda s, h=h: s.linear_top(h, "margin", 20, np.arange(9), 5) for h in heads]  # type: ignore[misc]
+    asked += [lambda s: s.kcenter("x", 30, np.arange(9), np.arange(9), 5)] * 2
+    widths = []
+    product = passes._Group.product
+    monkeypatch.setattr(
+        passes._Group, "product", lambda self, block: (widths.append(len(self.members)), product(self, block))[1]
+    )
+    for one, other in zip(
+        [call(PoolScorer(reader)) for call in asked], _at_once(PoolScorer(reader), asked), strict=True
+    ):
+        assert_equal(one, other)
+    assert max(widths) == 1
+
+
+def test_k_center_goes_on_from_the_last_round_with_the_same_picks(monkeypatch):
+    reader = READERS["float32"]
+    scorer, labeled = PoolScorer(reader), np.arange(40, 50)
+    covered: list[int] = []
+    cover = shards.KnownCoverages.longest
+
+    def spy(self: KnownCoverages, space: str, centers: np.ndarray) -> Any:
+        best, count = cover(self, space, centers)
+        covered.append(count)
+        return best, count
+
+    monkeypatch.setattr(shards.KnownCoverages, "longest", spy)
+    for seed in range(4):
+        picks, far = scorer.kcenter("x", 30, labeled, labeled, seed)
+        assert_equal(PoolScorer(reader).kcenter("x", 30, labeled, labeled, seed), (picks, far))
+        labeled = np.concatenate([labeled, picks])
+    assert covered[0] == 0
+    assert all(count >= 10 for count in covered[2::2])  # of the scorer; the fresh ones know nothing
+    assert covered[1::2] == [0] * 4
+
+
+def test_what_is_known_stays_within_its_memory():
+    known = KnownCoverages(limit=10 * 800)
+    for i in range(50):
+        known.keep("x", np.arange(i), np.zeros(100))
+    assert sum(best.nbytes for best in known._kept.values()) <= 8000
+    best, count = known.longest("x", np.arange(200))
+    assert count == 49
+    best[:] = 7  # a copy
+    assert (known.longest("x", np.arange(200))[0] == 0).all()
+    assert known.longest("y", np.arange(200)) == (None, 0)
+    assert known.longest("x", np.arange(200)[::-1]) == (None, 0)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_shards_cut_the_rows_at_blocks_and_miss_none(parts):
+    x = READERS["float32"].read("x", "pool")
+    cuts = [Rows(x, (i, parts)) for i in range(parts)]
+    assert cuts[0].start == 0
+    assert cuts[-1].stop == N
+    assert all(a.stop == b.start and b.start % b.block == 0 for a, b in itertools.pairwise(cuts))
+
+
+def test_among_restricts_to_the_items_named():
+    scorer, rng = PoolScorer(READERS["float32"]), np.random.default_rng(0)
+    head, among = _head(rng, 10), np.sort(rng.permutation(N)[:200])
+    exclude = np.concatenate([among[::3], np.array([1, 2])])
+    every = np.setdiff1d(np.arange(N), among)
+    want = scorer.linear_top(head, "entropy", 20, np.concatenate([exclude, every]), 1)
+    found = scorer.linear_top(head, "entropy", 20, exclude, 1, among)
+    np.testing.assert_array_equal(found[0], want[0])
+    want = scorer.kcenter("x", 20, exclude, np.concatenate([exclude, every]), 1)
+    found = scorer.kcenter("x", 20, exclude, exclude, 1, among)
+    np.testing.assert_allclose(found[1], want[1], rtol=1e-4)
+    assert np.isin(found[0], np.setdiff1d(among, exclude)).all()
+    ids, _ = scorer.linear_badge(head, 20, exclude, 1, "norm", among)
+    assert np.isin(ids, np.setdiff1d(among, exclude)).all()
+    assert scorer.kmeans("x", 4, 0, among).shape == (200,)
+    with pytest.raises(ValueError, match="ascending"):
+        scorer.linear_top(head, "entropy", 20, exclude, 1, among[::-1])
+    with pytest.raises(ValueError, match="k is 201"):
+        scorer.linear_top(head, "entropy", 201, np.empty(0, np.int64), 1, among)
