@@ -20,6 +20,7 @@ from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, demand
 from ray_al.cluster.services import start_services
 from ray_al.cluster.trial import Session, trial
+from ray_al.cluster.turns import Cells, InTurn, Silent
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.results.dataset import adopt, compact, index
@@ -134,7 +135,6 @@ def _fit(
     todo: Sequence[TrajectoryConfig], session: Session, want: Demand, retries: int, progress: Progress
 ) -> None:  # fmt: skip
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * want.slots + 4)
-    cells = [{"id": t.id, "turn": turn, "trajectory": t.to_json()} for turn, t in enumerate(todo)]
     with tempfile.TemporaryDirectory(prefix="ray-al-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
@@ -143,8 +143,10 @@ def _fit(
                     [want.of(TrajectoryConfig.from_json(config["cell"]["trajectory"]))]
                 ),
             ),
-            param_space={"cell": tune.grid_search(cells)},
             tune_config=tune.TuneConfig(
+                search_alg=Cells(todo),
+                scheduler=InTurn(),
+                num_samples=len(todo),
                 reuse_actors=True,
                 trial_name_creator=lambda t: t.config["cell"]["id"],
                 trial_dirname_creator=lambda t: t.config["cell"]["id"],
@@ -153,7 +155,7 @@ def _fit(
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[progress],
+                callbacks=[progress, Silent()],
                 failure_config=tune.FailureConfig(max_failures=retries),
             ),
         )
