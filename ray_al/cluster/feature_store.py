@@ -1,8 +1,13 @@
-"""The feature store: arrays of artifacts in Ray's object store, read by every process of a node without a copy."""
+"""The feature store: arrays of artifacts, read by every process of a node without a copy of its own.
+
+What fits lies in Ray's object store; what does not is memory-mapped from the artifact on storage, whose pages the
+processes of a node share as well.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 from typing import Any, ClassVar
@@ -17,6 +22,8 @@ from ray_al.storage import Storage
 
 NAMESPACE = "ray-al"
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError, ray.exceptions.ReferenceCountingAssertionError)
+SHARE_OF_OBJECT_STORE = 0.5  # of the smallest node's; the rest is for Ray's own messages
+BYTES_VARIABLE = "RAY_AL_OBJECT_STORE_BYTES"  # overrides it
 
 
 @functools.cache
@@ -28,24 +35,41 @@ def actor(name: str) -> Any:
         raise RuntimeError(str(error)) from None
 
 
+def open_from_storage(storage: str, artifact: str, name: str) -> np.ndarray:
+    """An array of an artifact, memory-mapped. Its hashes were checked when the run began."""
+    return open_array(ArtifactStore(Storage.open(storage), verify=False).open(artifact), name)
+
+
+def _room() -> float:
+    if BYTES_VARIABLE in os.environ:
+        return float(os.environ[BYTES_VARIABLE])
+    nodes = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    return SHARE_OF_OBJECT_STORE * min(nodes, default=0.0)
+
+
 class FeatureStore:
     """Loads each array once from storage. A restarted store loads again what is asked for."""
 
     def __init__(self, storage: str) -> None:
-        self._artifacts = ArtifactStore(Storage.open(storage))
+        self._storage = storage
         self._objects: dict[tuple[str, str], list[Any]] = {}
+        self._left = _room()  # bytes
         self._lock = threading.Lock()
 
     def reference(self, artifact: str, name: str) -> list[Any]:
-        """A list of one object reference, of array `name` ("pool", "test_labels", ...) of an artifact.
+        """A list of one object reference, of array `name` ("pool", "test_labels", ...) of an artifact; empty when
+        the array is to be read from storage.
 
         In a list, since Ray would replace a bare reference by its value.
         """
         with self._lock:
             if (artifact, name) not in self._objects:
-                rows = open_array(self._artifacts.open(artifact), name)
+                rows = open_from_storage(self._storage, artifact, name)
+                fits = rows.nbytes <= self._left
+                if fits:
+                    self._left -= rows.nbytes
                 # As a plain array: numpy pickles a memory-mapped one by value, and every reader would hold a copy.
-                self._objects[artifact, name] = [ray.put(np.asarray(rows))]
+                self._objects[artifact, name] = [ray.put(np.asarray(rows))] if fits else []
             return self._objects[artifact, name]
 
 
@@ -55,8 +79,8 @@ class StoreReader:
     # Shared by all readers of a process: a worker that runs trial after trial maps each array once.
     _arrays: ClassVar[dict[tuple[str, str], np.ndarray]] = {}
 
-    def __init__(self, store: str, keys: DataKeys) -> None:
-        self._store, self._keys = store, keys  # the store actor's name
+    def __init__(self, store: str, storage: str, keys: DataKeys) -> None:
+        self._store, self._storage, self._keys = store, storage, keys  # the store actor's name, and what it reads
 
     def read(self, space: str, split: str) -> np.ndarray:
         return self._array(space_key(self._keys, space), split)
@@ -72,8 +96,8 @@ class StoreReader:
     def _fetch(self, artifact: str, name: str, attempts: int = 10) -> np.ndarray:
         for attempt in range(attempts):
             try:
-                (reference,) = ray.get(actor(self._store).reference.remote(artifact, name))
-                return ray.get(reference)
+                found = ray.get(actor(self._store).reference.remote(artifact, name))
+                return ray.get(found[0]) if found else open_from_storage(self._storage, artifact, name)
             except LOST:
                 # The store that owned the array is gone; its successor loads them from storage.
                 if attempt == attempts - 1:

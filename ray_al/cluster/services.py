@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ import ray
 
 from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import NAMESPACE, FeatureStore, StoreReader, actor
+from ray_al.cluster.scorers import PARTS, ScorerHost
+from ray_al.cluster.service_metrics import CallMeter
 from ray_al.services.neighbor_service import NeighborService
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.sweep_file import ConfigError
@@ -19,29 +23,31 @@ from ray_al.sweep_file import ConfigError
 # its service every time (out of memory, say) is given up, and fails its trial.
 REVIVED = {"max_restarts": -1, "max_task_retries": 3}
 START_SECONDS = 300
-CALLS_AT_ONCE = 16
+# Calls under way in one actor; more wait in order of arrival. A trial waits for its answer before it calls again, so
+# the queue is never longer than the number of trials at once, and none of them can crowd out another.
+CALLS_AT_ONCE = 64
+TIMEOUT_VARIABLE = "RAY_AL_CALL_TIMEOUT"
+TIMEOUT_SECONDS = 7200.0
 
 
-class ServiceHost:
-    """Hosts one service class for every dataset of a sweep."""
-
-    def __init__(self, make: Callable[[StoreReader], Any], store: str, datasets: Mapping[str, DataKeys]) -> None:
-        self._services = {name: make(StoreReader(store, keys)) for name, keys in datasets.items()}
-
-    def call(self, dataset: str, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return getattr(self._services[dataset], method)(*args, **kwargs)
-
-
-class ScorerHost(ServiceHost):
-    """The pool scorer's actor: a class of its own, so that the dashboard tells it from the other."""
-
-
-class NeighborHost(ServiceHost):
+class NeighborHost:
     """The neighbor index's actor."""
+
+    def __init__(self, store: str, storage: str, datasets: Mapping[str, DataKeys]) -> None:
+        self._services = {key: NeighborService(StoreReader(store, storage, keys)) for key, keys in datasets.items()}
+        self._meter = CallMeter("neighbors")
+
+    def call(self, dataset: str, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: float) -> Any:
+        with self._meter.call(method, sent):
+            return getattr(self._services[dataset], method)(*args, **kwargs)
 
 
 class ServiceClient:
-    """Has the methods of the hosted class; each call waits for its answer."""
+    """Has the methods of the hosted class; each call waits for its answer.
+
+    Raises:
+        TimeoutError: none came within the time that RAY_AL_CALL_TIMEOUT (seconds) allows.
+    """
 
     def __init__(self, host: str, dataset: str, hosted: type) -> None:
         self._host, self._dataset, self._hosted = host, dataset, hosted
@@ -49,19 +55,31 @@ class ServiceClient:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method.startswith("_") or not hasattr(self._hosted, method):
             raise AttributeError(f"{self._hosted.__name__} has no method {method!r}")
-        return lambda *args, **kwargs: ray.get(actor(self._host).call.remote(self._dataset, method, args, kwargs))
+        return lambda *args, **kwargs: self._ask(method, args, kwargs)
+
+    def _ask(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        limit = float(os.environ.get(TIMEOUT_VARIABLE, TIMEOUT_SECONDS))
+        answer = actor(self._host).call.remote(self._dataset, method, args, kwargs, time.time())
+        try:
+            return ray.get(answer, timeout=limit)
+        except ray.exceptions.GetTimeoutError:
+            raise TimeoutError(
+                f"the {self._hosted.__name__} actor did not answer {method} within {limit:g} s; it may be overloaded "
+                f"(more scorers, fewer trials at once) or its node out of reach; {TIMEOUT_VARIABLE} sets the limit"
+            ) from None
 
 
 @dataclass(frozen=True)
 class Services:
     """Names of a sweep's actors; travels to every trial."""
 
+    storage: str
     store: str
     scorers: tuple[str, ...]
     neighbors: str | None
 
     def reader(self, keys: DataKeys) -> StoreReader:
-        return StoreReader(self.store, keys)
+        return StoreReader(self.store, self.storage, keys)
 
     def scorer(self, keys: DataKeys, turn: int) -> ServiceClient:
         """Trials are dealt to the scorers in turn; which one answers changes no result."""
@@ -82,19 +100,25 @@ def start_services(
     keyed = {keys.artifact: keys for keys in datasets}
     handles: list[Any] = []
 
-    def start(name: str, make: Any, cpus: float, calls: int, *args: Any) -> str:
-        options = {"name": f"{prefix}-{name}", "namespace": NAMESPACE, "num_cpus": cpus, "max_concurrency": calls}
-        handles.append(ray.remote(make).options(**options, **REVIVED).remote(*args))
+    def start(name: str, make: Any, options: Mapping[str, Any], *args: Any) -> str:
+        options = {"name": f"{prefix}-{name}", "namespace": NAMESPACE, **options, **REVIVED}
+        handles.append(ray.remote(**options)(make).remote(*args))
         return f"{prefix}-{name}"
 
-    store = start("store", FeatureStore, 0, 4, storage)
-    names = [
-        start(f"scorer{i}", ScorerHost, scorer_cpus, CALLS_AT_ONCE, PoolScorer, store, keyed) for i in range(scorers)
-    ]
-    index = start("neighbors", NeighborHost, 0, CALLS_AT_ONCE, NeighborService, store, keyed) if neighbors else None
+    store = start("store", FeatureStore, {"num_cpus": 0, "max_concurrency": 4}, storage)
+    names = [f"{prefix}-scorer{i}" for i in range(scorers)]
+    options: dict[str, Any] = {"num_cpus": scorer_cpus, "max_concurrency": CALLS_AT_ONCE}
+    options |= {"concurrency_groups": {PARTS: CALLS_AT_ONCE}, "scheduling_strategy": "SPREAD"}
+    for i in range(scorers):
+        start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i)
+    index = None
+    if neighbors:
+        index = start(
+            "neighbors", NeighborHost, {"num_cpus": 0, "max_concurrency": CALLS_AT_ONCE}, store, storage, keyed
+        )
     try:
         ray.get([handle.__ray_ready__.remote() for handle in handles], timeout=START_SECONDS)
     except ray.exceptions.GetTimeoutError:
         fault = f"the cluster did not start the services within {START_SECONDS} s; is it busy with other jobs?"
         raise ConfigError([fault]) from None
-    return Services(store, tuple(names), index), handles
+    return Services(storage, store, tuple(names), index), handles

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,6 +47,7 @@ class Block:
 
 
 Work = Callable[[Block, torch.Tensor], R]
+Observe = Callable[[list[float], int], None]
 
 
 @dataclass
@@ -56,6 +58,7 @@ class _Request:
     results: list[Any] = field(default_factory=list)
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
+    asked: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -77,8 +80,9 @@ class Rows:
         ValueError: x is no numeric matrix.
     """
 
-    def __init__(self, x: np.ndarray, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None) -> None:
         blocks.check_matrix(x)
+        self._observe = observe
         self.x, self.count, self.width = x, len(x), x.shape[1]
         self.block = blocks.block_rows(self.width)
         part, parts = shard
@@ -173,9 +177,13 @@ class Rows:
             heir.done.set()
 
     def _pass(self, batch: Sequence[_Request]) -> None:
+        size = len(self) * self.width * self.x.itemsize
         self.counts.passes += 1
         self.counts.requests += len(batch)
-        self.counts.bytes_read += len(self) * self.width * self.x.itemsize
+        self.counts.bytes_read += size
+        if self._observe:
+            now = time.monotonic()
+            self._observe([now - request.asked for request in batch], size)
         groups = _groups(batch, len(batch) > 1 and self.fuses)
 
         def work(start: int) -> list[Any]:

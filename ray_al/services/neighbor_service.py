@@ -2,40 +2,150 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ray_al.core.pool import SpaceReader
+from ray_al.services.kept import Kept
 
 if TYPE_CHECKING:
-    from ray_al.kernels.neighbors import NeighborIndex
+    from ray_al.kernels.neighbors import Index
+
+GraphBlocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+
+
+class GraphStore(Protocol):
+    """Keeps kNN graphs on storage, so that they are built once for all runs."""
+
+    def graph(self, space: str, k: int, index: str, unit: bool, rows: int, make: GraphBlocks) -> Any:
+        """ids and distances (rows, k), memory-mapped; when there are none yet, what `make` yields is stored first."""
+        ...
 
 
 class NeighborService:
-    """Implements `ray_al.core.interfaces.Neighbors`, exact. Lost state (indexes, graphs) is rebuilt from the spaces."""
+    """Implements `ray_al.core.interfaces.Neighbors`. Lost state (indexes, graphs) is rebuilt from the spaces.
 
-    def __init__(self, reader: SpaceReader) -> None:
-        self._reader = reader
-        self._indexes: dict[str, NeighborIndex] = {}
-        self._graphs: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._lock = threading.Lock()
+    `graphs`: where kNN graphs are stored; without it they are kept in memory. `shards`: services or clients of the same
+    class on other machines, each of which searches its share of the rows; without them all is searched here.
+    """
 
-    def _index(self, space: str) -> NeighborIndex:
-        from ray_al.kernels.neighbors import NeighborIndex
+    def __init__(self, reader: SpaceReader, graphs: GraphStore | None = None, shards: Sequence[Any] = ()) -> None:
+        self._reader, self._graphs, self._shards = reader, graphs, tuple(shards)
+        self._kept = Kept()
 
-        with self._lock:
-            if space not in self._indexes:
-                self._indexes[space] = NeighborIndex(self._reader.read(space, "pool"))
-            return self._indexes[space]
+    def nearest(self, space: str, queries: np.ndarray, exclude: np.ndarray, index: str = "flat") -> np.ndarray:
+        from ray_al.kernels.neighbors import nearest
 
-    def nearest(self, space: str, queries: np.ndarray, exclude: np.ndarray) -> np.ndarray:
-        return self._index(space).nearest(queries, exclude)
+        rows = self._rows(space)
+        if np.ndim(queries) != 2 or queries.shape[1] != rows.shape[1]:
+            raise ValueError(f"queries {np.shape(queries)} do not fit space {space!r} {rows.shape}")
+        return nearest(self._index(space, index), queries, exclude)
 
-    def graph(self, space: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        index = self._index(space)
-        with self._lock:
-            if (space, k) not in self._graphs:
-                self._graphs[space, k] = index.graph(k)
-            return self._graphs[space, k]
+    def of(self, space: str, ids: np.ndarray, k: int, index: str = "flat") -> np.ndarray:
+        """Items that were asked for before, by any trajectory, are looked up and not searched again."""
+        graph = self._kept.peek(("graph", space, k, index, False))
+        if graph is not None:
+            return np.asarray(graph[0][ids], np.int64)
+        memo = self._kept.get(("memo", space, k, index), lambda: _Memo(len(self._rows(space)), k))
+        return memo.rows(ids, lambda missing: self._neighbors_of(space, missing, k, index))
+
+    def graph(self, space: str, k: int, index: str = "flat") -> tuple[np.ndarray, np.ndarray]:
+        return self._graph(space, k, index, unit=False)
+
+    def search(
+        self, space: str, queries: np.ndarray, k: int, exclude: np.ndarray, index: str, start: int, stop: int,
+        unit: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """A shard's answer: ids, counted from `start`, and squared distances of the k nearest of rows [start, stop).
+
+        `exclude` counts from `start`, too; see `ray_al.kernels.neighbors.Index.search`.
+        """
+        free = np.ones(stop - start, bool)
+        free[exclude] = False
+        return self._local(space, index, unit, start, stop).search(queries, k, free if len(exclude) else None)
+
+    def _rows(self, space: str, unit: bool = False) -> Any:
+        from ray_al.kernels.neighbors import UnitRows
+
+        rows = self._reader.read(space, "pool")
+        return UnitRows(rows) if unit else rows
+
+    def _index(self, space: str, index: str, unit: bool = False) -> Index:
+        from ray_al.kernels.neighbors import ShardedNeighbors
+
+        count = len(self._rows(space))
+        if not self._shards:
+            return self._local(space, index, unit, 0, count)
+        ends = [count * (i + 1) // len(self._shards) for i in range(len(self._shards))]
+        ranges = zip(self._shards, [0, *ends[:-1]], ends, strict=True)
+        return ShardedNeighbors([_Shard(s, space, index, unit, a, b) for s, a, b in ranges if a < b])
+
+    def _local(self, space: str, index: str, unit: bool, start: int, stop: int) -> Index:
+        from ray_al.kernels.neighbors import INDEXES, UnitRows, build_index
+
+        if index not in INDEXES:
+            raise ValueError(f"unknown index {index!r}; known: {', '.join(INDEXES)}")
+
+        def make() -> Index:
+            rows = self._reader.read(space, "pool")[start:stop]
+            return build_index(UnitRows(rows) if unit else rows, index)  # type: ignore[arg-type]
+
+        index_: Index = self._kept.get(("index", space, index, unit, start, stop), make)
+        return index_
+
+    def _neighbors_of(self, space: str, ids: np.ndarray, k: int, index: str) -> np.ndarray:
+        from ray_al.kernels.neighbors import neighbors_of
+
+        return neighbors_of(self._index(space, index), self._rows(space), ids, k)[0]
+
+    def _graph(self, space: str, k: int, index: str, unit: bool) -> tuple[np.ndarray, np.ndarray]:
+        from ray_al.kernels.neighbors import graph_blocks
+
+        rows = self._rows(space, unit)
+        if not 0 <= k < len(rows):
+            raise ValueError(f"k is {k}, but it must lie in 0..{len(rows) - 1}")
+
+        def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            return graph_blocks(self._index(space, index, unit), rows, k)
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            if self._graphs is None:
+                parts = list(blocks())
+                return np.concatenate([ids for ids, _ in parts]), np.concatenate([far for _, far in parts])
+            ids, far = self._graphs.graph(space, k, index, unit, len(rows), blocks)
+            return np.asarray(ids), np.asarray(far)  # plain arrays travel through shared memory, mapped ones do not
+
+        graph: tuple[np.ndarray, np.ndarray] = self._kept.get(("graph", space, k, index, unit), make)
+        return graph
+
+
+class _Shard:
+    """An index over rows [start, stop) that another service searches."""
+
+    def __init__(self, service: Any, space: str, index: str, unit: bool, start: int, stop: int) -> None:
+        self._service, self._rows = service, (index, start, stop, unit)
+        self._space, self.count = space, stop - start
+
+    def search(self, queries: np.ndarray, k: int, free: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        exclude = np.empty(0, np.int64) if free is None else np.flatnonzero(~free)
+        found: tuple[np.ndarray, np.ndarray] = self._service.search(self._space, queries, k, exclude, *self._rows)
+        return found
+
+
+class _Memo:
+    """Rows of a table (N, k) that are worked out when first asked for; memory is taken by those alone."""
+
+    def __init__(self, count: int, k: int) -> None:
+        self._table = np.zeros((count, k), np.int32 if count < 2**31 else np.int64)
+        self._known = np.zeros(count, bool)
+
+    def rows(self, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        ids = np.asarray(ids)
+        missing = np.unique(ids[~self._known[ids]])
+        if len(missing):
+            # Two threads may work out the same row: they write the same numbers. Known is said after they are there.
+            self._table[missing] = work(missing)
+            self._known[missing] = True
+        return self._table[ids].astype(np.int64)

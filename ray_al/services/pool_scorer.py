@@ -11,12 +11,13 @@ import numpy as np
 from ray_al.core.linear import LinearHead
 from ray_al.core.pool import SpaceReader
 from ray_al.services.excerpt import Excerpt
-from ray_al.services.shard import BadgeTask, KCenterTask, Shard, ShardLike
+from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard, ShardLike
 
 if TYPE_CHECKING:
     from ray_al.kernels.coverage import Coverage
 
 PEERS_AT_ONCE = 64  # calls to other shards under way
+ATTEMPTS = 5  # at a selection whose shards start again meanwhile
 
 
 class PoolScorer:
@@ -133,11 +134,16 @@ class PoolScorer:
     def _picked(
         self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        coverage = self._coverage(task)
-        try:
-            return pick(coverage)
-        finally:
-            coverage.close()
+        for attempt in range(ATTEMPTS):
+            try:
+                coverage = self._coverage(task)
+                answer = pick(coverage)
+                coverage.close()
+                return answer
+            except CoverageLost:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def kmeans(self, space: str, clusters: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
         from ray_al.kernels.kmeans import kmeans

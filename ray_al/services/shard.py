@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,9 @@ from ray_al.core.pool import SpaceReader
 
 if TYPE_CHECKING:
     from ray_al.kernels.coverage import Coverage
-    from ray_al.kernels.passes import Rows
+    from ray_al.kernels.passes import Observe, Rows
 
-PROBS_AT_ONCE = 2**25  # probabilities (128 MB) up to which badge keeps those of all rows instead of making them anew
+PROBS_BYTES = 2**30  # of probabilities that badge keeps, all selections together; beyond it they are made anew
 KNOWN_BYTES = 2**29  # of distances to labeled items, kept from round to round
 
 
@@ -41,6 +42,10 @@ class BadgeTask:
     seed: int
 
 
+class CoverageLost(RuntimeError):
+    """A shard's process started again in the middle of a selection, which has to begin anew."""
+
+
 class ShardLike(Protocol):
     """A shard here, or one in another process."""
 
@@ -52,12 +57,16 @@ class ShardLike(Protocol):
 
 
 class Shard:
-    """Part `place` (i, n) of the rows of every space of one dataset; all of them by default."""
+    """Part `place` (i, n) of the rows of every space of one dataset; all of them by default.
 
-    def __init__(self, reader: SpaceReader, place: tuple[int, int] = (0, 1)) -> None:
-        self._reader, self._place = reader, place
+    `observe` is told of every pass, see `ray_al.kernels.passes.Rows`.
+    """
+
+    def __init__(self, reader: SpaceReader, place: tuple[int, int] = (0, 1), observe: Observe | None = None) -> None:
+        self._reader, self._place, self._observe = reader, place, observe
         self._rows: dict[tuple[str, str], Rows] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come while it is held
+        self._held = 0  # bytes of probabilities
         self._known = KnownCoverages(KNOWN_BYTES)
 
     def rows(self, space: str, split: str) -> Rows:
@@ -66,12 +75,8 @@ class Shard:
 
         with self._lock:
             if (space, split) not in self._rows:
-                self._rows[space, split] = Rows(self._reader.read(space, split), self._place)
+                self._rows[space, split] = Rows(self._reader.read(space, split), self._place, self._observe)
             return self._rows[space, split]
-
-    def all_rows(self) -> list[Rows]:
-        with self._lock:
-            return list(self._rows.values())
 
     def leading(self, head: LinearHead, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and uncertainties of the shard's k most uncertain items, and of all that equal the last of these."""
@@ -112,7 +117,7 @@ class Shard:
         from ray_al.kernels.top_scores import linear_probs_of_block
 
         head, rows = task.head, self.rows(task.head.space, "pool")
-        table = self.probs(head, "pool") if len(rows) * len(head.bias) <= PROBS_AT_ONCE else None
+        table = self._kept_probs(head, 4 * len(rows) * len(head.bias))
 
         def probs(start: int, stop: int) -> np.ndarray:
             if table is not None and rows.start <= start and stop <= rows.stop:
@@ -120,6 +125,24 @@ class Shard:
             return linear_probs_of_block(rows.x[start:stop], head.weights, head.bias)
 
         return RowCoverage(GradientEmbedding(rows, probs), _free(rows.count, task.exclude), task.seed)
+
+    def _kept_probs(self, head: LinearHead, size: int) -> np.ndarray | None:
+        """The shard's probabilities, unless selections under way hold too many bytes of them already."""
+        with self._lock:
+            if self._held + size > PROBS_BYTES:
+                return None
+            self._held += size
+        try:
+            table = self.probs(head, "pool")
+        except BaseException:
+            self._let_go(size)
+            raise
+        weakref.finalize(table, self._let_go, size)
+        return table
+
+    def _let_go(self, size: int) -> None:
+        with self._lock:
+            self._held -= size
 
 
 def _free(count: int, *taken: np.ndarray) -> np.ndarray:

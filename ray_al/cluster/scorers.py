@@ -1,0 +1,106 @@
+"""Scorers as actors: each holds a shard of the rows of every space, and answers for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from ray_al.assemble import DataKeys
+from ray_al.cluster.feature_store import StoreReader, actor
+from ray_al.cluster.service_metrics import PassMeter
+from ray_al.core.linear import LinearHead
+from ray_al.services.pool_scorer import PoolScorer
+from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard
+
+PARTS = "parts"  # the threads that work for other scorers: never taken by calls, which wait for them
+COVERAGES = 1024  # selections under way that one shard remembers
+IDLE_SECONDS = 3600.0  # after which a selection may be forgotten: whoever began it is gone
+
+
+class ScorerHost:
+    """The pool scorer's actor. Trials use `call`; other scorers use the rest."""
+
+    def __init__(
+        self, store: str, storage: str, datasets: Mapping[str, DataKeys], names: Sequence[str], own: int
+    ) -> None:
+        meter = PassMeter(f"scorer{own}")
+        self._meter, self._coverages, self._lock = meter, OrderedDict[str, tuple[Any, float]](), threading.Lock()
+        self._shards: dict[str, Shard] = {}
+        self._scorers: dict[str, PoolScorer] = {}
+        for dataset, keys in datasets.items():
+            reader = StoreReader(store, storage, keys)
+            shard = Shard(reader, (own, len(names)), meter.passed)
+            peers = [shard if i == own else RemoteShard(name, dataset) for i, name in enumerate(names)]
+            self._shards[dataset], self._scorers[dataset] = shard, PoolScorer(reader, shard, peers)
+
+    def call(self, dataset: str, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: float) -> Any:
+        with self._meter.call(method, sent):
+            return getattr(self._scorers[dataset], method)(*args, **kwargs)
+
+    def counts(self) -> dict[str, float]:
+        """Sums since the actor started: calls, passes, requests, bytes_read, seconds."""
+        return dict(self._meter.sums)
+
+    @ray.method(concurrency_group=PARTS)
+    def part(self, dataset: str, method: str, *args: Any) -> Any:
+        return getattr(self._shards[dataset], method)(*args)
+
+    @ray.method(concurrency_group=PARTS)
+    def begin(self, dataset: str, task: KCenterTask | BadgeTask) -> str:
+        """Open a coverage of this shard's rows; the answer names it."""
+        coverage, name = self._shards[dataset].coverage(task), uuid.uuid4().hex
+        with self._lock:
+            self._coverages[name] = coverage, time.monotonic()
+            while len(self._coverages) > COVERAGES:
+                first, (_, used) = next(iter(self._coverages.items()))
+                if time.monotonic() - used < IDLE_SECONDS:
+                    break
+                del self._coverages[first]
+        return name
+
+    @ray.method(concurrency_group=PARTS)
+    def go_on(self, name: str, method: str, *args: Any) -> Any:
+        with self._lock:
+            if name not in self._coverages:
+                raise CoverageLost(f"the scorer that held selection {name} started again")
+            coverage, _ = self._coverages[name]
+            self._coverages[name] = coverage, time.monotonic()
+            self._coverages.move_to_end(name)
+            if method == "close":
+                del self._coverages[name]
+        return getattr(coverage, method)(*args)
+
+
+class RemoteShard:
+    """Another scorer's shard."""
+
+    def __init__(self, host: str, dataset: str) -> None:
+        self._host, self._dataset = host, dataset
+
+    def leading(self, head: LinearHead, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return ray.get(actor(self._host).part.remote(self._dataset, "leading", head, score, k, exclude))
+
+    def probs(self, head: LinearHead, split: str) -> np.ndarray:
+        return ray.get(actor(self._host).part.remote(self._dataset, "probs", head, split))
+
+    def coverage(self, task: KCenterTask | BadgeTask) -> Any:
+        return RemoteCoverage(self._host, ray.get(actor(self._host).begin.remote(self._dataset, task)))
+
+
+class RemoteCoverage:
+    """A coverage that another scorer holds: its methods are those of `ray_al.kernels.coverage.Coverage`."""
+
+    def __init__(self, host: str, name: str) -> None:
+        self._host, self._name = host, name
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return lambda *args: ray.get(actor(self._host).go_on.remote(self._name, method, *args))
