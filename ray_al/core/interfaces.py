@@ -98,14 +98,26 @@ class PoolScores(Protocol):
 
 
 class Neighbors(Protocol):
-    """Nearest neighbors in a space, Euclidean, exact unless built otherwise."""
+    """Nearest neighbors in a space of vectors, Euclidean.
 
-    def nearest(self, space: str, queries: np.ndarray, exclude: np.ndarray) -> np.ndarray:
+    `index` says how they are searched: "flat" is exact; "hnsw" (a hierarchical graph) and "ivf" (inverted lists) are
+    approximate and many times faster on large pools. An answer depends on the arguments alone, so a strategy that
+    offers the choice makes it one of its options: then it is part of the identity of its results.
+    """
+
+    def nearest(self, space: str, queries: np.ndarray, exclude: np.ndarray, index: str = "flat") -> np.ndarray:
         """(q,) distinct pool ids: each query's nearest item that is neither excluded nor taken by an earlier query."""
         ...
 
-    def graph(self, space: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, k) ids and distances of every item's k nearest others, nearest first; itself left out by id."""
+    def of(self, space: str, ids: np.ndarray, k: int, index: str = "flat") -> np.ndarray:
+        """(n, k) pool ids: the k nearest others of each of the pool items `ids`, nearest first."""
+        ...
+
+    def graph(self, space: str, k: int, index: str = "flat") -> tuple[np.ndarray, np.ndarray]:
+        """(N, k) ids and distances of every item's k nearest others, nearest first; itself left out by id.
+
+        Built once per space and stored: exact, that takes time in proportion to N^2.
+        """
         ...
 
 

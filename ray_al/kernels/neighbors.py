@@ -1,111 +1,157 @@
-"""Exact nearest neighbors over one matrix."""
+"""Nearest neighbors over one matrix: matches, neighbors of rows, the kNN graph; by any index, whole or in shards."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
 
 from ray_al.kernels import blocks
+from ray_al.kernels.exact_search import take_nearest
 
-_QUERIES = 1024
-_SPARE = 8  # more neighbors than asked: faiss's float32 order is settled by exact distances among them
+INDEXES = ("flat", "hnsw", "ivf")  # exact; approximate by a hierarchical graph; approximate by inverted lists
+_QUERIES = 8192  # rows of the graph at once
+_FIRST_LOOK = 16
+
+Found = tuple[np.ndarray, np.ndarray]
 
 
-class NeighborIndex:
-    """Euclidean nearest neighbors of rows of x (N, d), by faiss's flat index, in ids of x.
+class Index(Protocol):
+    """What all indexes over `count` rows can do."""
 
-    The search is exhaustive. faiss ranks by float32 products; some more rows than asked are then ranked by exact
-    distances, so only rows nearer to each other than float32 can tell may change places. Answers are the same bits
-    whatever the number of threads. Among equally near rows the smaller id comes first. Holds a float32 copy of x.
+    @property
+    def count(self) -> int: ...
+
+    def search(self, queries: np.ndarray, k: int, free: np.ndarray | None = None) -> Found:
+        """(q, k) int64 ids and float64 squared distances of the k nearest rows of each query (q, d), by (distance, id).
+
+        Rows that `free` (count,) bool forbids are left out; when fewer than k are left, ids end with -1 and distances
+        with infinity. A query's answer does not depend on the queries beside it.
+        """
+        ...
+
+
+def build_index(x: np.ndarray, index: str = "flat") -> Index:
+    """An index over the rows of x (N, d).
 
     Raises:
-        ValueError: x is not a finite matrix.
+        ValueError: x is not a finite matrix, or there is no such index.
+    """
+    if index == "flat":
+        from ray_al.kernels.flat_index import FlatIndex
+
+        return FlatIndex(x)
+    if index in INDEXES:
+        from ray_al.kernels.approximate_index import ApproximateIndex
+
+        return ApproximateIndex(x, index)
+    raise ValueError(f"unknown index {index!r}; known: {', '.join(INDEXES)}")
+
+
+class ShardedNeighbors:
+    """Indexes over consecutive ranges of rows, searched together: the answers of one index over all rows.
+
+    Of flat indexes they are the same, bit for bit.
     """
 
-    def __init__(self, x: np.ndarray) -> None:
-        import faiss
+    def __init__(self, parts: Sequence[Index]) -> None:
+        self.parts = tuple(parts)
+        ends = np.cumsum([part.count for part in parts]).tolist()
+        self.ranges = list(zip([0, *ends[:-1]], ends, strict=True))
+        self.count = ends[-1]
 
+    def search(self, queries: np.ndarray, k: int, free: np.ndarray | None = None) -> Found:
+        def work(part: Index, start: int, stop: int) -> Found:
+            ids, squares = part.search(queries, k, None if free is None else free[start:stop])
+            return np.where(ids < 0, -1, ids + start), squares
+
+        with ThreadPoolExecutor(len(self.parts)) as threads:  # a part may be another machine's
+            found = list(threads.map(lambda part, rows: work(part, *rows), self.parts, self.ranges))
+        squares, ids = take_nearest(np.hstack([s for _, s in found]), np.hstack([i for i, _ in found]), k)
+        return ids, squares
+
+
+class UnitRows:
+    """x (N, d) read with its rows scaled to length 1, float32, as they are needed; rows of zeros stay zeros.
+
+    Among unit rows the nearest are those of the largest cosine: |a - b|^2 = 2 - 2 cos.
+    """
+
+    ndim, dtype = 2, np.dtype(np.float32)
+
+    def __init__(self, x: np.ndarray) -> None:
         blocks.check_matrix(x)
-        self.x = x
-        self._faiss: Any = faiss
-        self._index: Any = faiss.IndexFlatL2(x.shape[1])
-        rows = blocks.block_rows(x.shape[1])
-        # faiss works by float32 products: moving the rows about the origin keeps their rounding small.
-        self._shift = blocks.center(x, np.arange(len(x)))
-        for start in range(0, len(x), rows):
-            block = blocks.float_rows(x, start, min(start + rows, len(x)), self._shift)
-            blocks.check_finite(block, "x", start)
-            self._index.add(block.numpy())
+        self._x, self.shape = x, x.shape
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self._x)
 
-    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(q, k) ids by (distance, id) and float64 distances; queries (q, d) float32."""
-        ask = min(k + _SPARE, len(self.x))
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        wide = self._x[rows].astype(np.float64)
+        norms = np.sqrt(np.square(wide).sum(1, keepdims=True))
+        unit: np.ndarray = (wide / np.where(norms > 0, norms, 1)).astype(np.float32)
+        return unit
 
-        def work(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            self._faiss.omp_set_num_threads(1)  # of this pool thread only
-            part = queries[start:stop]
-            _, ids = self._index.search(part - self._shift, ask)
-            squares = np.empty(ids.shape)
-            for row in range(len(part)):
-                difference = self.x[ids[row]].astype(np.float64) - part[row]
-                squares[row] = np.einsum("kd,kd->k", difference, difference)
-            order = np.lexsort((ids, squares))[:, :k]
-            return np.take_along_axis(ids, order, 1), np.sqrt(np.take_along_axis(squares, order, 1))
 
-        parts = blocks.map_blocks(work, len(queries), _QUERIES)
-        return np.concatenate([ids for ids, _ in parts]), np.concatenate([distances for _, distances in parts])
+def nearest(index: Index, queries: np.ndarray, exclude: np.ndarray) -> np.ndarray:
+    """(q,) distinct int64 ids: each query's nearest row that is neither excluded nor taken by an earlier query.
 
-    def nearest(self, queries: np.ndarray, exclude: np.ndarray) -> np.ndarray:
-        """(q,) distinct int64 ids: each query's nearest item that is neither excluded nor taken by an earlier query.
+    Raises:
+        ValueError: queries (q, d) are not finite, or there are fewer rows left than queries.
+    """
+    queries = check_queries(queries)
+    free = blocks.free_mask(index.count, len(queries), blocks.check_ids(exclude, index.count, "exclude"))
+    out = np.empty(len(queries), np.int64)
+    row, look = 0, _FIRST_LOOK
+    while row < len(queries):
+        # Others can take no more rows from a query than there are others.
+        look = min(look, len(queries) - row)
+        step = max(1, 64 * _QUERIES // look)
+        for ids in index.search(queries[row : row + step], look, free)[0]:
+            open_ = ids[free[ids] & (ids >= 0)]
+            if not len(open_):
+                look *= 4
+                break
+            out[row] = open_[0]
+            free[out[row]] = False
+            row += 1
+    return out
 
-        Raises:
-            ValueError: queries (q, d) do not fit or are not finite, or there are fewer items left than queries.
-        """
-        queries = np.ascontiguousarray(queries, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.x.shape[1]:
-            raise ValueError(f"queries {queries.shape} do not fit x {self.x.shape}")
-        if not np.isfinite(queries).all():
-            place = np.argwhere(~np.isfinite(queries))[0].tolist()
-            raise ValueError(f"queries is {queries[tuple(place)]} at row {place[0]}, column {place[1]}")
-        free = blocks.free_mask(len(self.x), len(queries), blocks.check_ids(exclude, len(self.x), "exclude"))
-        out = np.full(len(queries), -1, np.int64)
-        k, lists, begin = 16, np.empty((0, 0), np.int64), 0
-        for row in range(len(queries)):
-            while out[row] < 0:
-                known = lists[row - begin] if row - begin < len(lists) else lists[:0, :0].ravel()
-                open_ = known[free[known]]
-                if len(open_):
-                    out[row] = open_[0]
-                    free[out[row]] = False
-                    continue
-                if lists.size and row - begin < len(lists):
-                    k = min(4 * k, len(self.x))
-                step = max(1, _QUERIES * 64 // k)
-                begin, lists = row, self._search(queries[row : row + step], min(k, len(self.x)))[0]
-        return out
 
-    def graph(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, k) int64 ids and float32 distances of every item's k nearest others, nearest first.
+def neighbors_of(index: Index, x: np.ndarray, ids: np.ndarray, k: int) -> Found:
+    """(n, k) int64 ids and float32 distances of the k nearest others of rows `ids` of x, nearest first.
 
-        An item itself is left out by id: its duplicates stay.
+    A row itself is left out by id: its duplicates stay.
 
-        Raises:
-            ValueError: k is not in 0..N-1.
-        """
-        count = len(self.x)
-        if not 0 <= k < count:
-            raise ValueError(f"k is {k}, but it must lie in 0..{count - 1}")
-        ids = np.empty((count, k), np.int64)
-        distances = np.empty((count, k), np.float32)
-        for start in range(0, count, 8 * _QUERIES):
-            stop = min(start + 8 * _QUERIES, count)
-            found, far = self._search(blocks.float_rows(self.x, start, stop).numpy(), k + 1)
-            keep = found != np.arange(start, stop)[:, None]
-            keep[keep.all(1), -1] = False  # crowded out by k + 1 duplicates: any k of them will do
-            ids[start:stop] = found[keep].reshape(stop - start, k)
-            distances[start:stop] = far[keep].reshape(stop - start, k)
-        return ids, distances
+    Raises:
+        ValueError: k is not in 0..N-1, or an id does not exist.
+    """
+    if not 0 <= k < index.count:
+        raise ValueError(f"k is {k}, but it must lie in 0..{index.count - 1}")
+    ids = blocks.check_ids(ids, index.count, "ids")
+    found, squares = index.search(np.asarray(x[ids], np.float32), k + 1)
+    keep = found != ids[:, None]
+    keep[keep.all(1), -1] = False  # crowded out by nearer ids among its duplicates
+    near, far = found[keep].reshape(len(ids), k), squares[keep].reshape(len(ids), k)
+    return near, np.sqrt(far).astype(np.float32)
+
+
+def graph_blocks(index: Index, x: np.ndarray, k: int) -> Iterator[Found]:
+    """The kNN graph of x in blocks of rows: `neighbors_of` all rows in order, ids as int32 where they fit."""
+    small = np.int32 if index.count < 2**31 else np.int64
+    for start in range(0, index.count, _QUERIES):
+        ids, far = neighbors_of(index, x, np.arange(start, min(start + _QUERIES, index.count)), k)
+        yield ids.astype(small), far
+
+
+def check_queries(queries: np.ndarray) -> np.ndarray:
+    """The queries (q, d) as float32; ValueError when they are no matrix or not finite."""
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2:
+        raise ValueError(f"queries is a matrix (q, d), got shape {queries.shape}")
+    if not np.isfinite(queries).all():
+        place = np.argwhere(~np.isfinite(queries))[0].tolist()
+        raise ValueError(f"queries is {queries[tuple(place)]} at row {place[0]}, column {place[1]}")
+    return queries
