@@ -1,4 +1,4 @@
-"""The command line: ray-al plan|run|status|results|report|verify|list."""
+"""The command line: ray-al plan|run|status|results|report|verify|features|list."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_al.data.faults import DataError
+from ray_al.features_command import features
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ def verify(
     differences = verify_sweep(folder, sample, seed, out)
     if differences:
         raise typer.Exit(1)
+
+
+app.command()(features)
 
 
 @app.command(name="list")

@@ -20,6 +20,7 @@ ALLOWED = {
     "strategies": {"core", "kernels"},
     "learners": {"core", "kernels"},
     "data": {"core", "storage"},
+    "backbones": {"data"},
     "results": {"core", "storage"},
     "methods": {"strategies", "learners"},
     "sweep_file": set(),
@@ -28,7 +29,9 @@ ALLOWED = {
     "grid": {"cells", "core", "data", "experiment", "results"},
     "config": {"cells", "data", "experiment", "grid", "methods", "sweep_file"},
     "assemble": {"core", "data", "experiment", "methods", "services", "storage"},
-    "cluster": {"assemble", "core", "data", "experiment", "results", "services", "storage", "sweep_file"},
+    "cluster": {"assemble", "backbones", "core", "data", "experiment", "results", "services", "storage", "sweep_file"},
+    "features": {"backbones", "cluster", "data"},
+    "features_command": {"features"},
     "planning": {"cluster", "config", "data", "experiment", "results", "storage", "sweep_file"},
     "verify": {"assemble", "config", "core", "results", "storage", "sweep_file"},
 }

@@ -1,0 +1,1 @@
+"""Backbones: networks that turn images into embeddings, and what is done to an image before it enters one."""
