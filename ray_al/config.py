@@ -89,9 +89,17 @@ def _choices(kind: str, values: Any, faults: list[str]) -> list[Choice]:
         arguments, wrong = resolve(kind, name, options)
         faults += wrong
         if not wrong:
-            shown = ",".join(f"{k}={v}" for k, v in options.items())
+            shown = ",".join(f"{k}={_shown(v)}" for k, v in options.items())
             found.append(Choice(kind, name, arguments, str(label or (f"{name}({shown})" if shown else name))))
     return found
+
+
+def _shown(value: Any) -> str:
+    """An option's value in a label; of a method with options of its own: `seals(k=100)`."""
+    if not isinstance(value, dict) or "name" not in value:
+        return str(value)
+    inner = ",".join(f"{k}={v}" for k, v in value.items() if k != "name")
+    return f"{value['name']}({inner})" if inner else str(value["name"])
 
 
 def _datasets(values: Any, download: bool, faults: list[str]) -> list[Dataset]:

@@ -12,7 +12,7 @@ from typing import Any
 from ray_al.core.trajectory import Protocol
 from ray_al.data.datasets import Dataset
 from ray_al.data.spaces import SpaceSpec
-from ray_al.methods import Method, find
+from ray_al.methods import Method, find, restriction_of
 from ray_al.results.schema import TrajectoryName
 from ray_al.sweep_file import ResourcesSection
 
@@ -28,7 +28,25 @@ class Choice:
 
     @property
     def method(self) -> Method:
-        return find(self.kind, self.name)
+        """Its row of the table; a strategy restricted to candidates needs what these need, too."""
+        own = find(self.kind, self.name)
+        if self.candidates is None:
+            return own
+        theirs = self.candidates.method
+        return dataclasses.replace(
+            own,
+            neighbor_index=own.neighbor_index or theirs.neighbor_index,
+            reads=tuple(dict.fromkeys([*own.reads, *theirs.reads])),
+        )
+
+    @property
+    def candidates(self) -> Choice | None:
+        """What a strategy is restricted to, if it is."""
+        found = restriction_of(self.name, self.values) if self.kind == "strategy" else None
+        if found is None:
+            return None
+        values = {key: value for key, value in found.items() if key != "name"}
+        return Choice("candidates", found["name"], values, self.label)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ def spaces_of(cell: Cell) -> tuple[str, ...]:
         embedded = "embedding" in learner.method.heads and cell.protocol.initial > 0
         if own or not embedded:
             found.append(own or default)
+    if strategy.candidates and "space" in strategy.candidates.values:
+        own = strategy.candidates.values["space"]
+        if own or not [space for space in found if space != "images"]:
+            found.append(own or default)
     return tuple(dict.fromkeys([*found, *strategy.method.reads]))
 
 
@@ -130,8 +134,8 @@ def trajectory_of(cell: Cell, position: int, sweep: str, book: SpaceBook) -> Tra
     """The trajectory of a cell; None when a space it reads cannot be made."""
     spaces = spaces_of(cell)
     found = {space: book.find(cell.dataset, space) for space in spaces}
-    for choice in (cell.learner, cell.strategy):
-        if choice.values.get("space"):
+    for choice in (cell.learner, cell.strategy, cell.strategy.candidates):
+        if choice and choice.values.get("space"):
             book.check_images(cell.dataset, choice, choice.values["space"])
     if None in found.values():
         return None
@@ -144,7 +148,7 @@ def trajectory_of(cell: Cell, position: int, sweep: str, book: SpaceBook) -> Tra
         "loop": LOOP_VERSION,
         "dataset": cell.dataset.fingerprint,
         "learner": _identity(cell.learner, keys, default),
-        "strategy": _identity(cell.strategy, keys, None),
+        "strategy": _identity(cell.strategy, keys, None) | _restriction(cell.strategy, keys, spaces),
         "protocol": vars(protocol),
         "seed": cell.seed,
     }
@@ -157,8 +161,15 @@ def trajectory_of(cell: Cell, position: int, sweep: str, book: SpaceBook) -> Tra
 
 def _identity(choice: Choice, keys: Mapping[str, Any], default: str | None) -> dict[str, Any]:
     """A method and its arguments, spaces by what they hold and not by what a sweep calls them."""
-    values = dict(choice.values)
+    values = {key: value for key, value in choice.values.items() if not (choice.candidates and key == "candidates")}
     if "space" in values:
         values["space"] = keys.get(values["space"] or default or "")
     reads = [keys[space] for space in choice.method.reads]
     return {"name": choice.name, "values": values, "reads": reads, "version": choice.method.version}
+
+
+def _restriction(strategy: Choice, keys: Mapping[str, Any], spaces: Sequence[str]) -> dict[str, Any]:
+    """What candidates add to the identity of a strategy: nothing where there are none."""
+    if strategy.candidates is None:
+        return {}
+    return {"candidates": _identity(strategy.candidates, keys, next(s for s in spaces if s != "images"))}

@@ -1,7 +1,7 @@
-"""THE table of strategies and learners: what each is made of and what it needs.
+"""THE table of strategies, candidate methods and learners: what each is made of and what it needs.
 
 Adding one is one file and one row here; users add theirs by a Python path ("my_pkg.mine:MyStrategy") or an entry point
-in the group "ray_al.strategies" or "ray_al.learners", without a row.
+in the group "ray_al.strategies", "ray_al.candidates" or "ray_al.learners", without a row.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ray_al.learners.cnn import Cnn
 from ray_al.learners.logreg import LogReg
 from ray_al.learners.svc import Svc
 from ray_al.strategies.badge import Badge
+from ray_al.strategies.candidates import Restricted, Seals
 from ray_al.strategies.full import Full
 from ray_al.strategies.kcenter_greedy import KCenterGreedy
 from ray_al.strategies.kmeans_partition import KMeansPartition
@@ -31,7 +32,7 @@ from ray_al.strategies.typiclust import TypiClust
 
 @dataclass(frozen=True)
 class Method:
-    """A row: how to make a strategy or learner, and what the checks before a run must know of it."""
+    """A row: how to make a method, and what the checks before a run must know of it."""
 
     make: Callable[..., Any]
     summary: str
@@ -41,7 +42,7 @@ class Method:
     heads: frozenset[str] = frozenset()  # heads a learner's models offer
     reads: tuple[str, ...] = ()  # spaces it reads besides the one named by its option `space`
     on_images: bool | None = None  # whether its space holds images, or vectors; None: not checked
-    neighbor_index: bool = False  # a strategy that asks `round.neighbors`
+    neighbor_index: bool = False  # it asks `round.neighbors`
     served: bool = False  # fitted and applied by services: the trial's process stays light
     version: int = 1  # part of every trajectory's identity: raise it when results change
     fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
@@ -79,7 +80,13 @@ LEARNERS: Mapping[str, Method] = {
     "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True),
 }
 
-KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "learner": LEARNERS}
+CANDIDATES: Mapping[str, Method] = {
+    "seals": Method(Seals, "nearest neighbors of everything labeled", on_images=False, neighbor_index=True),
+}
+
+KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "candidates": CANDIDATES, "learner": LEARNERS}
+GROUPS = {"strategy": "ray_al.strategies", "candidates": "ray_al.candidates", "learner": "ray_al.learners"}
+VERBS = {"strategy": "select", "candidates": "candidates", "learner": "fit"}
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -94,7 +101,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def find(kind: str, name: str) -> Method:
-    """Look up a strategy or learner by table name, Python path "module:Class" or entry point.
+    """Look up a method by table name, Python path "module:Class" or entry point.
 
     Raises:
         ValueError: there is none, or its module cannot be imported.
@@ -108,8 +115,7 @@ def find(kind: str, name: str) -> Method:
             return _user_method(kind, name, getattr(importlib.import_module(module), attribute))
         except Exception as error:  # importing runs the user's module, which may raise anything
             raise ValueError(f"cannot load {kind} {name!r}: {error}") from error
-    group = {"strategy": "ray_al.strategies", "learner": "ray_al.learners"}[kind]
-    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=group)}
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUPS[kind])}
     if name in entries:
         try:
             return _user_method(kind, name, entries[name].load())
@@ -120,7 +126,7 @@ def find(kind: str, name: str) -> Method:
 
 def _user_method(kind: str, name: str, make: Any) -> Method:
     """A user's class states what it needs in class attributes, named as the columns of the table."""
-    verb = {"strategy": "select", "learner": "fit"}[kind]
+    verb = VERBS[kind]
     if not callable(make) or not callable(getattr(make, verb, None)):
         raise ValueError(f"{kind} {name!r} is not a class with a method {verb!r}")
     return Method(
@@ -136,11 +142,37 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
 
 
 def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Check the options of a method: (all its arguments, defaults filled in; faults)."""
+    """Check the options of a method: (all its arguments, defaults filled in; faults).
+
+    Every strategy has the option `candidates`, which is among the arguments only when it is given.
+    """
     try:
         method = find(kind, name)
     except ValueError as error:
         return {}, [str(error)]
+    restriction: dict[str, Any] = {}
+    faults: list[str] = []
+    if kind == "strategy" and given.get("candidates") is not None and "candidates" not in method.options:
+        restriction, faults = _candidates(name, method, given["candidates"])
+    if kind == "strategy" and "candidates" not in method.options:
+        given = {key: value for key, value in given.items() if key != "candidates"}
+    values, wrong = _arguments(kind, name, method, given)
+    return ({} if faults or wrong else {**values, **restriction}), [*faults, *wrong]
+
+
+def _candidates(strategy: str, method: Method, given: Any) -> tuple[dict[str, Any], list[str]]:
+    """The option `candidates` of a strategy, all its arguments filled in."""
+    entry = {"name": given} if isinstance(given, str) else given
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return {}, [f"strategy {strategy}: candidates is a name or {{name: seals, k: 100}}, got {given!r}"]
+    if method.whole_pool:
+        return {}, [f"strategy {strategy} asks for the whole pool; candidates would keep it from doing so"]
+    name = entry["name"]
+    values, faults = resolve("candidates", name, {key: value for key, value in entry.items() if key != "name"})
+    return {"candidates": {"name": name, **values}}, [f"strategy {strategy}: {fault}" for fault in faults]
+
+
+def _arguments(kind: str, name: str, method: Method, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     signature = inspect.signature(method.make).parameters
     options = method.options
     faults = [
@@ -171,7 +203,18 @@ def build(kind: str, name: str, values: Mapping[str, Any], **injected: Any) -> A
     method = find(kind, name)
     takes = inspect.signature(method.make).parameters
     extra = {key: value for key, value in injected.items() if key in takes}
-    return method.make(**method.fixed, **_coerce(method, values)[0], **extra)
+    own = {key: value for key, value in values.items() if key in method.options}
+    made = method.make(**method.fixed, **_coerce(method, own)[0], **extra)
+    if kind == "strategy" and (restriction := restriction_of(name, values)):
+        arguments = {key: value for key, value in restriction.items() if key != "name"}
+        return Restricted(made, build("candidates", restriction["name"], arguments))
+    return made
+
+
+def restriction_of(strategy: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The option `candidates` among the arguments of a strategy, if it is given and no option of the class's own."""
+    found: Mapping[str, Any] | None = values.get("candidates")
+    return None if "candidates" in find("strategy", strategy).options else found
 
 
 def _coerce(method: Method, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

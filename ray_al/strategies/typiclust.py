@@ -35,7 +35,7 @@ class TypiClust:
         batch = round.take
         clusters = min(len(round.labeled.ids) + batch, self.max_clusters, round.pool.size)
         assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
-        sizes = np.bincount(assignment, minlength=clusters)
+        sizes = np.bincount(assignment[assignment >= 0], minlength=clusters)  # items left out of the round have -1
         covered = np.bincount(assignment[round.labeled.ids], minlength=clusters)
         own = assignment[round.unlabeled]
         ends = np.cumsum(np.bincount(own, minlength=clusters))
