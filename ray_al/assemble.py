@@ -18,6 +18,7 @@ from ray_al.core.pool import Pool, SpaceReader
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import Trajectory, run_trajectory
 from ray_al.data.artifacts import ArtifactStore
+from ray_al.data.graphs import StoredGraphs
 from ray_al.data.materialize import dataset_artifact, open_array, space_artifact
 from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.methods import build
@@ -120,7 +121,8 @@ def run_locally(
     store = ArtifactStore(storage)
     keys = materialize(sweep, store, [config])[config.dataset]
     reader = LocalReader(store, keys)
-    trajectory = assemble(config, keys, reader, reader.labels(), PoolScorer(reader), NeighborService(reader))
+    neighbors = NeighborService(reader, StoredGraphs(store, keys.spaces))
+    trajectory = assemble(config, keys, reader, reader.labels(), PoolScorer(reader), neighbors)
     yield from run_trajectory(trajectory, done, state)
 
 

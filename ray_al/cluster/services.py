@@ -15,8 +15,11 @@ from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import NAMESPACE, FeatureStore, StoreReader, actor
 from ray_al.cluster.scorers import PARTS, ScorerHost
 from ray_al.cluster.service_metrics import CallMeter
+from ray_al.data.artifacts import ArtifactStore
+from ray_al.data.graphs import StoredGraphs
 from ray_al.services.neighbor_service import NeighborService
 from ray_al.services.pool_scorer import PoolScorer
+from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
 
 # A killed service starts again and its unfinished calls are sent again: calls carry all they need. A call that kills
@@ -34,7 +37,11 @@ class NeighborHost:
     """The neighbor index's actor."""
 
     def __init__(self, store: str, storage: str, datasets: Mapping[str, DataKeys]) -> None:
-        self._services = {key: NeighborService(StoreReader(store, storage, keys)) for key, keys in datasets.items()}
+        artifacts = ArtifactStore(Storage.open(storage))
+        self._services = {
+            key: NeighborService(StoreReader(store, storage, keys), StoredGraphs(artifacts, keys.spaces))
+            for key, keys in datasets.items()
+        }
         self._meter = CallMeter("neighbors")
 
     def call(self, dataset: str, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: float) -> Any:
