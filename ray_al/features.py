@@ -119,15 +119,12 @@ def run_features(
     listing = list_images(request.sources, request.image_column, request.label_column).limited(request.limit)
     folder = ShardFolder(request.out, request.batch * max(1, request.shard // request.batch))
     with claimed(folder.path), contextlib.ExitStack() as stack:
-        device = _device(request, folder, address)
+        device, joined = _device(request, folder, address), False
         if device is None:  # what there is, only the cluster can say
             stack.enter_context(_cluster(address, cpus, dashboard, console))
-            from ray_al.cluster.connect import cluster_nodes
+            from ray_al.cluster.extraction_pool import has_gpus
 
-            device = "cuda" if any(node.get("GPU") for node in cluster_nodes()) else "cpu"
-            joined = True
-        else:
-            joined = False
+            device, joined = "cuda" if has_gpus() else "cpu", True
         settings = _settings(request, loaded, listing, folder, device)
         folder.begin(settings)
         if (manifest := folder.manifest()) is not None:

@@ -16,7 +16,8 @@ import ray
 from ray_al.backbones.backbone import Embedder, Loaded
 from ray_al.backbones.preprocess import Preprocess, Undecodable
 from ray_al.data.faults import DataError
-from ray_al.data.items.listing import Part, Reader, shown_key
+from ray_al.data.items.listing import Part, Reader
+from ray_al.data.names import item_name
 
 _READ_ATTEMPTS = 3
 _DECODED = pa.schema(
@@ -83,7 +84,7 @@ def _read(part: Part, key: bytes) -> bytes:
             return _opened(part).read(key)
         except (OSError, KeyError, ValueError) as error:
             if attempt == _READ_ATTEMPTS - 1:
-                name = part.prefix + shown_key(key)
+                name = part.prefix + item_name(key)
                 raise DataError([f"{name} cannot be read: {type(error).__name__}: {error}"]) from error
             _opened.cache_clear()
             time.sleep(0.2 * (attempt + 1))

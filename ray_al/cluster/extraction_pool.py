@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from ray_al.cluster.connect import cluster_nodes
+import ray
+
 from ray_al.cluster.extract import Pool
 from ray_al.data.faults import DataError
+
+
+def has_gpus() -> bool:
+    """Whether the connected cluster has any now."""
+    return ray.cluster_resources().get("GPU", 0.0) > 0
 
 
 def choose_pool(actors: int | None, gpus: float | None, device: str, local: bool) -> Pool:
@@ -13,7 +19,7 @@ def choose_pool(actors: int | None, gpus: float | None, device: str, local: bool
     Raises:
         DataError: this machine lacks what is asked for.
     """
-    nodes = cluster_nodes()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     each = gpus or 1.0 if device == "cuda" else 0.0
     if device == "cuda":
         # By machine: two actors of 0.6 GPUs each do not fit on two halves of different ones.

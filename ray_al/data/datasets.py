@@ -1,20 +1,21 @@
-"""Datasets: what a sweep file says of one (DatasetSpec), and its arrays in memory (Dataset)."""
+"""Datasets: their arrays and labels, after the options of a sweep."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ray_al.data.faults import DataError, choices, shown, text
-from ray_al.data.sources import DATASETS, data_names, find_source, is_python_path
+from ray_al.data.dataset_spec import DatasetSpec, parse_dataset
+from ray_al.data.faults import DataError
+from ray_al.data.identity import fingerprint, read_only, subset_fingerprint
+from ray_al.data.rows import Rows, take
+from ray_al.data.sources import DATASETS, find_source
 from ray_al.data.subsets import (
-    OPTION_CHECKS,
     Options,
     imbalanced_rows,
     limit_rows,
@@ -26,18 +27,13 @@ from ray_al.data.validate import Arrays, check_arrays
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "fingerprint", "load_dataset", "parse_dataset"]
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """A dataset as a sweep names it. Equal and of equal hash when all but the display name is equal."""
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where the items come from: rows of the source's own splits, and what the source says of these."""
 
-    name: str
-    settings: str = "{}"  # the source's own options, as canonical JSON
-    options: Options = field(default_factory=Options)
-    label: str = field(default="", compare=False)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The entry that parses back to this spec."""
-        return {"name": self.name, "label": self.label, **json.loads(self.settings), **self.options.given()}
+    rows: Mapping[str, tuple[str, np.ndarray | None]]  # "pool" and "test" -> (split, row ids; None: all)
+    labels: Mapping[str, np.ndarray]  # split -> labels before any option
+    names: Mapping[str, str]  # split -> digest of its item names, where the source knows names
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,73 +44,14 @@ class Dataset:
     label: str  # display name
     classes: int  # C
     kind: str  # "images" or "features"
-    arrays: Mapping[str, np.ndarray]  # "pool" and "test": (N, H, W[, C]) uint8, or (N, D) float16/float32
+    arrays: Mapping[str, Any]  # "pool" and "test": (N, H, W[, C]) uint8, or (N, D) float16/float32; or `Rows` of such
     pool_labels: np.ndarray  # (N,) int64 in 0..C-1
     test_labels: np.ndarray  # (M,) int64 in 0..C-1
     fingerprint: str  # hash of the four arrays alone: equal data, equal fingerprint, wherever it came from
     pixel_max: int = 255  # value of a white pixel
     class_names: tuple[str, ...] | None = None
-
-
-def parse_dataset(value: str | Mapping[str, Any], where: str = "dataset") -> DatasetSpec:
-    """Check a dataset entry of a sweep file; `where` names its place in messages. Reads no data.
-
-    Raises:
-        DataError: with every fault of the entry.
-    """
-    entry = {"name": value} if isinstance(value, str) else value
-    if not isinstance(entry, Mapping):
-        raise DataError([f"{where}: a dataset is a name or a mapping with `name:`, not {shown(value)}"])
-    name = entry.get("name")
-    if not isinstance(name, str) or not name:
-        raise DataError([f"{where}: the dataset has no name{choices(name, [*DATASETS, *data_names()])}"])
-    source = find_source(name)
-    if source is None:
-        known = choices(name, [*DATASETS, *data_names()])
-        raise DataError(
-            [f"{where}: unknown dataset {shown(name)}{known}; or an own function as 'package.module:function'"]
-        )
-    checks = {**source.options, **OPTION_CHECKS, "label": text}
-    settings: dict[str, Any] = {}
-    common: dict[str, Any] = {}
-    faults = [f"{where}: {key} is missing for dataset {name!r}" for key in source.required if key not in entry]
-    for key, given in entry.items():
-        if key == "name":
-            continue
-        if key not in checks and not (is_python_path(name) and isinstance(key, str)):
-            faults.append(f"{where}: unknown option {shown(key)} for dataset {name!r}{choices(key, checks)}")
-        elif fault := checks[key](given) if key in checks else _plain(given):
-            faults.append(f"{where}: {key} is {shown(given)}; it {fault}")
-        elif key in OPTION_CHECKS:
-            common[key] = tuple(given) if isinstance(given, list) else given
-        elif key != "label":
-            settings[key] = given
-    if not faults:
-        faults += [f"{where}: {fault}" for fault in source.check(settings)]
-    if faults:
-        raise DataError(faults)
-    options = Options(**common)
-    spec = DatasetSpec(name, json.dumps(settings, sort_keys=True, separators=(",", ":")), options)
-    return replace(spec, label=entry.get("label") or _display_name(name, settings, options))
-
-
-def _plain(value: Any) -> str | None:
-    try:
-        json.dumps(value, allow_nan=False, sort_keys=True)  # sorted as later: keys of several types cannot be
-    except (TypeError, ValueError, RecursionError):
-        return "must be a plain value (text, number, true or false, list, mapping)"
-    return None
-
-
-def _display_name(name: str, settings: Mapping[str, Any], options: Options) -> str:
-    """A short name that differs when the options differ: `mnist[classes=5+7,limit=1000]`."""
-    stem = Path(settings[key]).stem if (key := {"arrays": "features", "imagefolder": "path"}.get(name)) else name
-    stem = name.partition(":")[2] if is_python_path(name) else stem
-    parts = [
-        f"{key}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
-        for key, value in options.given().items()
-    ]
-    return f"{stem}[{','.join(parts)}]" if parts else stem
+    origin: Origin | None = None  # None: not loaded from a source
+    files: Mapping[str, Path] = field(default_factory=dict)  # part -> file of exactly its rows, which never changes
 
 
 def load_dataset(spec: DatasetSpec) -> Dataset:
@@ -154,15 +91,16 @@ def _option_faults(arrays: Arrays, options: Options) -> list[str]:
 
 
 def _apply(arrays: Arrays, spec: DatasetSpec) -> Dataset:
-    """Splits and options, in the order that `Options` states."""
+    """Splits and options, in the order that `Options` states. Rows are chosen by number and read last, or never."""
     options = spec.options
-    pool, pool_labels, test, test_labels = arrays.train, arrays.train_labels, arrays.test, arrays.test_labels
-    names, classes = arrays.class_names, arrays.classes
-    if test is None or test_labels is None:
+    names, classes, pixels = arrays.class_names, arrays.classes, "train"
+    pool, pool_labels = np.arange(len(arrays.train_labels)), arrays.train_labels
+    if arrays.test_labels is None:
         fraction = 0.2 if options.test_fraction is None else options.test_fraction
-        kept, held_out = stratified_split(pool_labels, fraction, options.split_seed)
-        test, test_labels = pool[held_out], pool_labels[held_out]
-        pool, pool_labels = pool[kept], pool_labels[kept]
+        pool, test = stratified_split(pool_labels, fraction, options.split_seed)
+        pool_labels, test_labels = pool_labels[pool], pool_labels[test]
+    else:
+        pixels, test, test_labels = "test", np.arange(len(arrays.test_labels)), arrays.test_labels
     if options.classes is not None:
         place = np.full(classes, -1)
         place[list(options.classes)] = np.arange(len(options.classes))
@@ -180,12 +118,20 @@ def _apply(arrays: Arrays, spec: DatasetSpec) -> Dataset:
             pool, pool_labels = pool[rows], pool_labels[rows]
     if options.label_noise:
         pool_labels = noisy_labels(pool_labels, classes, options.label_noise, options.subset_seed)
-    return _dataset(spec, arrays, classes, names, (pool, test, pool_labels, test_labels))
+    origin = Origin(
+        rows={
+            "pool": ("train", _some(pool, arrays.train_labels)),
+            "test": (pixels, _some(test, arrays.labels[pixels])),
+        },
+        labels=arrays.labels,
+        names=arrays.names,
+    )
+    return _dataset(spec, arrays, origin, classes, names, (pool_labels, test_labels))
 
 
-def _relabeled(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keep = labels >= 0
-    return rows[keep], labels[keep]
+def _some(rows: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """None when the rows are all rows."""
+    return None if len(rows) == len(labels) and np.array_equal(rows, np.arange(len(rows))) else rows
 
 
 def _check_limit(limit: int, size: int, classes: int) -> None:
@@ -195,35 +141,55 @@ def _check_limit(limit: int, size: int, classes: int) -> None:
         raise DataError([f"limit is {limit}, fewer than the {classes} classes; every class needs a row"])
 
 
+def _relabeled(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keep = labels >= 0
+    return rows[keep], labels[keep]
+
+
 def _dataset(
-    spec: DatasetSpec, arrays: Arrays, classes: int, names: tuple[str, ...] | None, parts: tuple[np.ndarray, ...]
+    spec: DatasetSpec,
+    arrays: Arrays,
+    origin: Origin,
+    classes: int,
+    names: tuple[str, ...] | None,
+    labels: tuple[np.ndarray, np.ndarray],
 ) -> Dataset:
-    pool, test, pool_labels, test_labels = (_read_only(part) for part in parts)
+    sources = {"train": arrays.train, "test": arrays.test}
+    parts: dict[str, Any] = {}
+    for part, (split, rows) in origin.rows.items():
+        source = sources[split]
+        assert source is not None
+        parts[part] = take(read_only(source), rows)
+    pool_labels, test_labels = (read_only(part) for part in labels)
+    whole = {"pool_labels": pool_labels, "test_labels": test_labels}
+    identity = _known_fingerprint(arrays, origin, whole) or fingerprint({**parts, **whole})
     return Dataset(
         spec=spec,
         label=spec.label,
         classes=classes,
         kind=arrays.kind,
-        arrays={"pool": pool, "test": test},
+        arrays={part: rows if isinstance(rows, Rows) else read_only(rows) for part, rows in parts.items()},
         pool_labels=pool_labels,
         test_labels=test_labels,
-        fingerprint=fingerprint({"pool": pool, "test": test, "pool_labels": pool_labels, "test_labels": test_labels}),
+        fingerprint=identity,
         pixel_max=arrays.pixel_max,
         class_names=names,
+        origin=origin,
+        files={
+            part: arrays.files[split]
+            for part, (split, rows) in origin.rows.items()
+            if rows is None and split in arrays.files
+        },
     )
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A view that cannot be written, in C order and little-endian, so equal content has equal bytes."""
-    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).view()
-    plain.flags.writeable = False
-    return plain
-
-
-def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 (hex) over name, dtype, shape and bytes of each array, in sorted order of the names."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}|{array.dtype.newbyteorder('<').str}|{array.shape}|".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+def _known_fingerprint(arrays: Arrays, origin: Origin, labels: Mapping[str, np.ndarray]) -> str | None:
+    """That of the source, when the dataset is all of it, else made of it; None where the source's is not known."""
+    if arrays.fingerprint is None:
+        return None
+    rows = {f"{part} of {split}": ids for part, (split, ids) in origin.rows.items()}
+    same = list(rows) == ["pool of train", "test of test"] and not any(ids is not None for ids in rows.values())
+    splits = {"pool_labels": "train", "test_labels": "test"}
+    if same and all(np.array_equal(labels[part], arrays.labels[split]) for part, split in splits.items()):
+        return arrays.fingerprint
+    return subset_fingerprint(arrays.fingerprint, rows, labels)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ray_al.data.faults import DataError, choices, user_path
-from ray_al.data.validate import STANDARD_KEYS
+from ray_al.data.validate import OF_LOADERS, STANDARD_KEYS
 
 SUFFIXES = (".npy", ".npz", ".parquet")
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
@@ -23,7 +23,7 @@ def read_standard(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, is no .npz, or holds none of the standard names.
     """
-    found = _read_npz(path, [key for key in _npz_keys(path) if key in STANDARD_KEYS and key != "files"])
+    found = _read_npz(path, [key for key in _npz_keys(path) if key in STANDARD_KEYS and key not in OF_LOADERS])
     if not found:
         raise DataError(
             [f"{path} holds {', '.join(_npz_keys(path)) or 'nothing'}, but no train_images or train_features"]

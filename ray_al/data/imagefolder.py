@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ray_al.data.faults import DataError, choices, user_path
+from ray_al.data.names import item_name, names_digest
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _SHOWN = 10  # faults named one by one; a folder of a million broken files is one message longer
@@ -18,8 +19,8 @@ _SHOWN = 10  # faults named one by one; a folder of a million broken files is on
 def load_imagefolder(path: str, size: int = 64) -> dict[str, Any]:
     """Images as (N, size, size, 3) uint8: shorter side scaled to `size` (bilinear), then the center cut out.
 
-    Classes are the subfolders in sorted order, searched to any depth. When `path` has the subfolders train and test,
-    these are the splits. Files without an image suffix and hidden files are not read.
+    Classes are the subfolders in sorted order, searched to any depth. When `path` has the subfolders train and test
+    (or val), these are the splits. Files without an image suffix and hidden files are not read.
 
     Raises:
         DataError: no such folder, an empty class, a test class that is not in train, files that cannot be decoded.
@@ -27,8 +28,9 @@ def load_imagefolder(path: str, size: int = 64) -> dict[str, Any]:
     root = user_path(path)
     if not os.path.isdir(root):
         raise DataError([f"{root} is not a folder"])
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        folders = {"train": root / "train", "test": root / "test"}
+    second = next((name for name in ("test", "val") if (root / name).is_dir()), None)
+    if second and (root / "train").is_dir():
+        folders = {"train": root / "train", "test": root / second}
     else:
         folders = {"train": root}
     names = _subfolders(folders["train"])
@@ -48,7 +50,7 @@ def _subfolders(folder: Path) -> list[str]:
         raise DataError([f"{folder} cannot be read: {error.strerror}"]) from error
 
 
-def _load_split(split: str, folder: Path, names: list[str], size: int) -> dict[str, np.ndarray]:
+def _load_split(split: str, folder: Path, names: list[str], size: int) -> dict[str, Any]:
     here = _subfolders(folder)
     faults = [
         f"{folder / name} is no class of the training split{choices(name, names)}" for name in here if name not in names
@@ -82,7 +84,9 @@ def _load_split(split: str, folder: Path, names: list[str], size: int) -> dict[s
         broken = [*broken[:_SHOWN], f"and {len(broken) - _SHOWN} more files that cannot be decoded"]
     if broken:
         raise DataError(broken)
-    return {f"{split}_images": images, f"{split}_labels": np.array([label for _, label in files], np.int64)}
+    labels = np.array([label for _, label in files], np.int64)
+    items = names_digest(item_name(os.fsencode(file.relative_to(folder))) for file, _ in files)
+    return {f"{split}_images": images, f"{split}_labels": labels, f"{split}_names": items}
 
 
 def _decode(file: Path, size: int) -> np.ndarray:

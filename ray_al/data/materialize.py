@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from ray_al.data.artifacts import Artifact, ArtifactStore
 from ray_al.data.datasets import Dataset
 from ray_al.data.faults import DataError
 from ray_al.data.pca import BLOCK, fit_pca, project
-from ray_al.data.spaces import SpaceSpec, default_space, file_arrays, find_space
+from ray_al.data.rows import blocks
+from ray_al.data.spaces import SpaceSpec, default_space, embedding_rows, file_arrays, find_space
 
 Spaces = Mapping[str, SpaceSpec]
 
@@ -28,12 +31,18 @@ def dataset_config(dataset: Dataset) -> dict[str, Any]:
 
 
 def dataset_artifact(store: ArtifactStore, dataset: Dataset) -> Artifact:
-    """pool.npy, test.npy, pool_labels.npy and test_labels.npy, as they are in the dataset."""
+    """pool.npy, test.npy, pool_labels.npy and test_labels.npy, as they are in the dataset.
+
+    What lies in a file that never changes becomes a second name of that file where the file system can do so.
+    """
     parts = {**dataset.arrays, "pool_labels": dataset.pool_labels, "test_labels": dataset.test_labels}
 
     def build(folder: Path) -> None:
         for name, array in parts.items():
-            _write(folder / f"{name}.npy", array.shape, array.dtype, [array])
+            if name in dataset.files:
+                share(dataset.files[name], folder / f"{name}.npy")
+            else:
+                _write(folder / f"{name}.npy", array.shape, array.dtype, blocks(array))
 
     return store.get_or_build("dataset", dataset_config(dataset), build)
 
@@ -52,6 +61,7 @@ def space_artifact(store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spac
     builders: dict[str, Callable[[Path], None]] = {
         "pixels": lambda folder: _build_pixels(folder, dataset),
         "file": lambda folder: _build_file(folder, spec),
+        "embeddings": lambda folder: _build_embeddings(folder, spec, dataset),
         "pca": lambda folder: _build_pca(folder, store, dataset, spec, spaces),
     }
     return store.get_or_build("space", config, builders[spec.method])
@@ -89,7 +99,23 @@ def _pixel_reader(images: np.ndarray, pixel_max: int) -> Callable[[int, int], np
 
 def _build_file(folder: Path, spec: SpaceSpec) -> None:
     for split, rows in zip(("pool", "test"), file_arrays(spec), strict=True):
-        _write(folder / f"{split}.npy", rows.shape, rows.dtype, [rows])
+        _write(folder / f"{split}.npy", rows.shape, rows.dtype, blocks(rows))
+
+
+def _build_embeddings(folder: Path, spec: SpaceSpec, dataset: Dataset) -> None:
+    for split, rows in embedding_rows(spec, dataset).items():
+        if isinstance(rows, Path):
+            share(rows, folder / f"{split}.npy")
+        else:
+            _write(folder / f"{split}.npy", rows.shape, rows.dtype, blocks(rows))
+
+
+def share(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name; copy it where that cannot be (another disk, another owner)."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _build_pca(folder: Path, store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None) -> None:

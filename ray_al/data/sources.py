@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_al.data.embeddings.read import load_embeddings
 from ray_al.data.faults import Check, DataError, choices, flag, text, whole
 from ray_al.data.files import check_references, load_arrays, read_standard
 from ray_al.data.imagefolder import load_imagefolder
@@ -27,7 +28,8 @@ class Source:
     """One row of the table: a function from its own options to the standard arrays, and checks of those options.
 
     The function returns a mapping with train_images (N, H, W[, C]) uint8 or train_features (N, D), train_labels (N,)
-    and, if it has a test split, test_images or test_features and test_labels; optionally class_names and pixel_max.
+    and, if it has a test split, test_images or test_features and test_labels; optionally class_names, pixel_max,
+    train_names and test_names.
     """
 
     load: Loader
@@ -83,6 +85,7 @@ DATASETS: dict[str, Source] = {
         required=("features",),
         check=check_references,
     ),
+    "embeddings": Source(load_embeddings, {"path": text}, required=("path",)),
     "imagefolder": Source(load_imagefolder, {"path": text, "size": whole(1, 4096)}, required=("path",)),
 }
 

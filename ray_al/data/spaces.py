@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ray_al.data.datasets import Dataset, fingerprint
-from ray_al.data.faults import Check, DataError, choices, flag, shown, text, user_path, whole
-from ray_al.data.files import file_of, is_file, read_reference
+from ray_al.data.datasets import Dataset
+from ray_al.data.embeddings.match import content_key, match_faults, rows_of
+from ray_al.data.embeddings.read import open_embeddings
+from ray_al.data.faults import Check, DataError, choices, flag, shown, text, whole
+from ray_al.data.file_space import read_file_space
+from ray_al.data.files import is_file
 from ray_al.data.pca import MAX_WIDTH
-from ray_al.data.validate import check_features
+from ray_al.data.rows import Rows
 
 BUILT_IN = ("images", "pixels", "features", "pca<d>")
 _PCA = re.compile(r"pca([1-9]\d{0,4})")
@@ -25,12 +26,13 @@ _NAME = re.compile(r"[A-Za-z][\w.-]*")
 METHODS: dict[str, tuple[dict[str, Check], tuple[str, ...]]] = {
     "pca": ({"of": text, "dims": whole(1, MAX_WIDTH), "whiten": flag}, ("dims",)),
     "file": ({"pool": text, "test": text}, ("pool", "test")),
+    "embeddings": ({"path": text}, ("path",)),
 }
 
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """A space as a sweep names it. `method` is images, pixels, features, pca or file."""
+    """A space as a sweep names it. `method` is images, pixels, features, pca, file or embeddings."""
 
     name: str
     method: str
@@ -39,6 +41,7 @@ class SpaceSpec:
     whiten: bool = False
     pool: str | None = None  # files of method "file"
     test: str | None = None
+    path: str | None = None  # folder of method "embeddings"
 
     def key(self, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None = None) -> dict[str, Any]:
         """What the space is, as plain JSON: enters trajectory and artifact ids. Names and file paths do not.
@@ -58,7 +61,9 @@ class SpaceSpec:
             parent = _parent(self, dataset, spaces)
             key |= {"of": parent.key(dataset, spaces), "dims": self.dims, "whiten": self.whiten, "version": 1}
         elif self.method == "file":
-            key |= {"content": _file_space(self)[1]}
+            key |= {"content": read_file_space(str(self.pool), str(self.test))[1]}
+        elif self.method == "embeddings":
+            key |= {"content": content_key(open_embeddings(str(self.path)), dataset)}
         return key
 
 
@@ -141,6 +146,8 @@ def space_faults(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSp
     try:
         if spec.method == "file":
             return [f"{here}: {fault}" for fault in _size_faults(spec, dataset)]
+        if spec.method == "embeddings":
+            return [f"{here}: {fault}" for fault in match_faults(open_embeddings(str(spec.path)), dataset)]
         if faults := _chain_faults(spec, spaces):
             return [f"{here}: {fault}" for fault in faults]
         parent = _parent(spec, dataset, spaces)
@@ -157,13 +164,20 @@ def space_width(spec: SpaceSpec, dataset: Dataset) -> int:
     """D: values per item, all axes of an image together."""
     if spec.method == "pca":
         return int(spec.dims or 0)
-    rows = _file_space(spec)[0][0] if spec.method == "file" else dataset.arrays["pool"]
+    if spec.method == "embeddings":
+        return open_embeddings(str(spec.path)).width
+    rows = file_arrays(spec)[0] if spec.method == "file" else dataset.arrays["pool"]
     return int(np.prod(rows.shape[1:]))
 
 
 def file_arrays(spec: SpaceSpec) -> tuple[np.ndarray, np.ndarray]:
     """(N, D) pool and (M, D) test rows of a file space, checked. Raises DataError."""
-    return _file_space(spec)[0]
+    return read_file_space(str(spec.pool), str(spec.test))[0]
+
+
+def embedding_rows(spec: SpaceSpec, dataset: Dataset) -> dict[str, Path | np.ndarray | Rows]:
+    """ "pool" and "test": the file that has exactly these rows, or else the rows, not read yet."""
+    return rows_of(open_embeddings(str(spec.path)), dataset)
 
 
 def _word(name: Any) -> str:
@@ -211,32 +225,3 @@ def _size_faults(spec: SpaceSpec, dataset: Dataset) -> list[str]:
         for split, rows in arrays.items()
         if len(rows) != len(dataset.arrays[split])
     ]
-
-
-def _file_space(spec: SpaceSpec) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-    references = (str(spec.pool), str(spec.test))
-    stamps = []
-    for reference in references:
-        path = user_path(file_of(reference))
-        if not os.path.isfile(path):
-            raise DataError([f"{path} is missing"])
-        stamps.append((os.path.abspath(path), path.stat().st_size, path.stat().st_mtime_ns))
-    return _read_files(references, tuple(stamps))
-
-
-@lru_cache(maxsize=4)  # every trajectory of a plan asks for the key; the files are read and hashed once
-def _read_files(references: tuple[str, str], stamps: tuple[Any, ...]) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-    found, faults = [], []
-    for reference in references:
-        rows = read_reference(reference)
-        checked, wrong = check_features(
-            rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim > 2 else rows, reference
-        )
-        faults += wrong
-        found.append(checked)
-    pool, test = found
-    if pool is not None and test is not None and pool.shape[1] != test.shape[1]:
-        faults.append(f"{references[0]} has {pool.shape[1]} dimensions and {references[1]} {test.shape[1]}")
-    if faults or pool is None or test is None:
-        raise DataError(faults)
-    return (pool, test), fingerprint({"pool": pool, "test": test})

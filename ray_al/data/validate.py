@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ray_al.data.faults import choices
+from ray_al.data.names import names_digest
 
 STANDARD_KEYS = (
     "train_images",
@@ -19,8 +21,12 @@ STANDARD_KEYS = (
     "test_labels",
     "class_names",
     "pixel_max",
+    "train_names",  # of the items: texts, or their digest (`names.names_digest`)
+    "test_names",
     "files",  # array name -> the file it was read from, for messages
+    "content",  # of arrays that were checked when they were written: their fingerprint, and files that never change
 )
+OF_LOADERS = ("files", "content")  # never read from a file of the user's
 _BLOCK = 1 << 24  # values looked at in one go, so that a memory-mapped file is never whole in memory
 
 
@@ -35,6 +41,14 @@ class Arrays:
     test_labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     pixel_max: int
+    names: Mapping[str, str] = field(default_factory=dict)  # split -> digest of its item names, where they are known
+    fingerprint: str | None = None  # of all arrays, where it is known without reading them
+    files: Mapping[str, Path] = field(default_factory=dict)  # split -> a file that holds its rows and never changes
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        """By split, "train" and, if there is one, "test"."""
+        return {"train": self.train_labels} | ({} if self.test_labels is None else {"test": self.test_labels})
 
     @property
     def classes(self) -> int:
@@ -60,7 +74,17 @@ def check_arrays(raw: Mapping[str, Any]) -> tuple[Arrays | None, list[str]]:
     if test is not None and test.dtype != train.dtype:
         test = test.astype(np.float32)
         train = train.astype(np.float32)
-    return Arrays(kind, train, train_labels, test, test_labels, names, pixel_max), faults
+    content = raw.get("content") or {}
+    return Arrays(
+        kind, train, train_labels, test, test_labels, names, pixel_max,
+        names={split: _digest(raw[f"{split}_names"]) for split in ("train", "test") if f"{split}_names" in raw},
+        fingerprint=content.get("fingerprint"),
+        files=content.get("files", {}),
+    ), faults  # fmt: skip
+
+
+def _digest(names: Any) -> str:
+    return names if isinstance(names, str) else names_digest(str(name) for name in names)
 
 
 def _inputs(raw: Mapping[str, Any], split: str, faults: list[str]) -> tuple[str | None, np.ndarray | None]:
@@ -77,8 +101,10 @@ def _inputs(raw: Mapping[str, Any], split: str, faults: list[str]) -> tuple[str 
     array = _array(raw[key], key, faults)
     if array is None:
         return given[0], None
-    check = check_images if given[0] == "images" else check_features
-    checked, found = check(array, _name(raw, key))
+    if given[0] == "images":
+        checked, found = check_images(array, _name(raw, key))
+    else:
+        checked, found = check_features(array, _name(raw, key), known_finite="content" in raw)
     faults.extend(found)
     return given[0], checked
 
@@ -108,7 +134,7 @@ def check_images(array: np.ndarray, name: str) -> tuple[np.ndarray | None, list[
     return array, []
 
 
-def check_features(array: np.ndarray, name: str) -> tuple[np.ndarray | None, list[str]]:
+def check_features(array: np.ndarray, name: str, known_finite: bool = False) -> tuple[np.ndarray | None, list[str]]:
     """Features (N, D), finite. float16 and float32 stay as they are, other numbers become float32."""
     if array.dtype.kind not in "fiu":
         return None, [f"{name} has dtype {array.dtype}; features are numbers (float16 or float32)"]
@@ -117,6 +143,8 @@ def check_features(array: np.ndarray, name: str) -> tuple[np.ndarray | None, lis
     if array.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
+    if known_finite:
+        return array, []
     rows = max(1, _BLOCK // array.shape[1])
     bad, first = 0, None
     for start in range(0, len(array), rows):

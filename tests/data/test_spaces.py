@@ -55,7 +55,7 @@ def test_own_spaces():
         ("pixels", {"name": "pca", "dims": 3}, "'pixels' is built in; give the space another name"),
         ("pca5", {"name": "pca", "dims": 3}, "'pca5' is built in"),
         ("a b", {"name": "pca", "dims": 3}, "a space is named by letters"),
-        ("x", {"name": "pac", "dims": 3}, "'pac' is not a way to make a space; did you mean 'pca'? known: file, pca"),
+        ("x", {"name": "pac", "dims": 3}, "'pac' is not a way to make a space; did you mean 'pca'? known: embed"),
         ("x", "pca", "'pca' is not a way to make a space"),
         ("x", {"name": ["pca"]}, "['pca'] is not a way to make a space"),
         (["x"], None, "unknown space ['x']"),

@@ -16,7 +16,8 @@ from pyarrow import parquet
 
 from ray_al.data.embeddings.shards import MANIFEST, ShardFolder, _draft, encode, write_whole
 from ray_al.data.faults import DataError
-from ray_al.data.items.listing import Items, Listing, names_digest
+from ray_al.data.items.listing import Items, Listing
+from ray_al.data.names import names_digest
 
 _CHUNK = 1 << 16  # items whose names are Python objects at a time
 _PARTS = {"train": ("pool", "pool_labels"), "test": ("test", "test_labels")}  # as `datasets.fingerprint` calls them

@@ -86,7 +86,7 @@ def load_embeddings(path: str) -> dict[str, Any]:
         raw[f"{split}_features"] = found.rows(split)
         raw[f"{split}_labels"] = found.labels(split)
         raw[f"{split}_names"] = found.names(split)
-    files = {f"{split}_features": found.path / f"{split}.npy" for split in found.splits}
+    files = {split: found.path / f"{split}.npy" for split in found.splits}
     raw["content"] = {"fingerprint": found.fingerprint, "files": files}
     return raw
 

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from ray_al.data.names import item_name, names_digest
+
 SPLITS = ("train", "test")
 _CHUNK = 1 << 16  # items handled as Python objects at a time
 
@@ -75,7 +77,7 @@ class Items:
         return Items(self.parts, self.part[rows], keys, self.sizes[rows], self.labels[rows])
 
     def _name(self, part: int, key: bytes) -> str:
-        return self.parts[part].prefix + shown_key(key)
+        return self.parts[part].prefix + item_name(key)
 
 
 @dataclass(frozen=True)
@@ -127,21 +129,8 @@ def join(found: Sequence[Found], class_names: Sequence[str]) -> Items:
     )
 
 
-def shown_key(key: bytes) -> str:
-    """A key as text: file names need not be UTF-8, LMDB keys need not be text."""
-    return key.decode("utf-8", "backslashreplace")
-
-
 def key_array(keys: Iterable[bytes]) -> pa.Array:
     return pa.array(keys, pa.large_binary())
-
-
-def names_digest(names: Iterable[str]) -> str:
-    """SHA-256 (hex) over item names in order: equal for two lists of the same items."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "backslashreplace") + b"\0")
-    return digest.hexdigest()
 
 
 def batch_table(items: Items, split: str, rows: range) -> pa.Table:
