@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import uuid
@@ -11,13 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What file systems answer that cannot flush a folder, some network ones among them: names are theirs to keep.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
+
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder. `filesystem` is None for a local path, which is then written with fsync and rename."""
+    """A folder. `filesystem` is None for a local path, which is then written with fsync and rename.
+
+    `uri` opens the same folder again, in any process; for a local one it is the path.
+    """
 
     root: str
     filesystem: Any = None
+    uri: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.uri:
+            object.__setattr__(self, "uri", self.root)
 
     @classmethod
     def open(cls, uri: str | Path) -> Storage:
@@ -35,10 +47,10 @@ class Storage:
         from pyarrow import fs
 
         try:
-            filesystem, root = fs.FileSystem.from_uri(text)
+            filesystem, root = fs.FileSystem.from_uri(_one_request(text))
         except Exception as error:  # pyarrow raises many types for one cause: a URI that it cannot open
             raise ValueError(f"cannot open storage {text!r}: {error}") from None
-        return cls(root) if isinstance(filesystem, fs.LocalFileSystem) else cls(root, filesystem)
+        return cls(root) if isinstance(filesystem, fs.LocalFileSystem) else cls(root, filesystem, text)
 
     @property
     def local(self) -> Path | None:
@@ -46,12 +58,14 @@ class Storage:
         return Path(self.root) if self.filesystem is None else None
 
     def child(self, name: str) -> Storage:
-        return Storage(posixpath.join(self.root, name), self.filesystem)
+        place, mark, query = self.uri.partition("?")
+        return Storage(posixpath.join(self.root, name), self.filesystem, posixpath.join(place, name) + mark + query)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically: after a crash at any moment it is the old one, the new one, or absent.
 
-        Local files reach the disk before they get their name. On object stores a put is atomic by itself.
+        Local files reach the disk before they get their name, and the name does before this returns: what was written
+        earlier survives a power cut, too. On object stores a put is atomic and durable by itself.
 
         Raises:
             OSError: the disk is full, or the place cannot be written; nothing is left behind.
@@ -62,13 +76,14 @@ class Storage:
             return
         # The leading dot hides a half-written file from every listing until it is renamed.
         draft = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:8]}")
-        os.makedirs(posixpath.dirname(target), exist_ok=True)
+        _make_folder(posixpath.dirname(target))
         try:
             with open(draft, "wb") as out:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(draft, target)
+            _sync_folder(posixpath.dirname(target))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(draft)
@@ -77,16 +92,26 @@ class Storage:
     def put(self, name: str, fill: Callable[[Any], Any]) -> None:
         """Write a file of a remote storage by `fill`, which gets a stream, and a fresh one again where it must retry.
 
-        Object stores have no folders: creating one first would cost a request, or leave an object of that name.
+        Object stores have no folders: creating one first would cost a request, or leave an object of that name. When
+        `fill` fails, what there is of the file is deleted: closing a stream of pyarrow puts it there in any case.
         """
         target = posixpath.join(self.root, name)
         try:
-            with self.filesystem.open_output_stream(target) as out:
-                fill(out)
+            self._stream(target, fill)
         except FileNotFoundError:  # a file system with folders
             self.filesystem.create_dir(posixpath.dirname(target), recursive=True)
-            with self.filesystem.open_output_stream(target) as out:
-                fill(out)
+            self._stream(target, fill)
+
+    def _stream(self, target: str, fill: Callable[[Any], Any]) -> None:
+        out = self.filesystem.open_output_stream(target)
+        try:
+            fill(out)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                out.close()
+                self.filesystem.delete_file(target)
+            raise
+        out.close()
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError when there is no such file."""
@@ -132,3 +157,34 @@ class Storage:
                 self.filesystem.delete_dir(path)
             elif kind == fs.FileType.File:
                 self.filesystem.delete_file(path)
+
+
+def _one_request(uri: str) -> str:
+    """An S3 URI for which small files are put by one request instead of the three of an upload in parts."""
+    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it; their names are on disk when this returns."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_folder(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    _sync_folder(parent)
+
+
+def _sync_folder(path: str) -> None:
+    """Flush the names in a folder to disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

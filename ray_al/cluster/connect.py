@@ -1,4 +1,4 @@
-"""A run's surroundings: the cluster it is connected to, the folder it holds, the signals that end it."""
+"""A run's surroundings: the cluster it is connected to, what that has, the signals that end the run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from rich.console import Console
 
 from ray_al.cluster.feature_store import NAMESPACE
 from ray_al.cluster.resources import this_machine
-from ray_al.storage import Storage
+from ray_al.cluster.tokens import token_fault
 from ray_al.sweep_file import ConfigError
 
-LOCK = ".lock"
 # No files of Tune's own (each trial writes its ledger and events), no handler that swallows Ctrl-C, no change of a
 # trial's folder (own data may be given by relative path).
 TUNE_SETTINGS = {
@@ -69,18 +68,32 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
 
 def cluster_nodes() -> list[dict[str, float]]:
     """CPUs and GPUs of every machine of the cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return list(machines().values())
+
+
+def machines() -> dict[str, dict[str, float]]:
+    """What every machine of the cluster has, by the id that Ray gave it."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def _check_address(address: str) -> None:
-    """Raise ConfigError unless something answers there: Ray itself would go on trying for many minutes."""
+    """Raise ConfigError unless a cluster answers there and takes the token: Ray would go on trying for long."""
+    if "://" in address:
+        raise ConfigError(
+            [
+                f"--address: {address!r} is not the address of a head node (host:port; auto on one of its nodes). "
+                f"The driver of a sweep runs within the cluster: on its head, or by `ray job submit`; see docs/cluster"
+            ]
+        )
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or _local_address()
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise ConfigError([f"--address: no Ray cluster answers at {address!r} ({error})"]) from None
+    if fault := token_fault(address):
+        raise ConfigError([f"--address: {fault}"])
 
 
 def _local_address() -> str:
@@ -104,31 +117,3 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def only_run(folder: Storage) -> Iterator[None]:
-    """Hold the sweep's folder against a second run at the same time; the system lets go when this process ends."""
-    path = folder.local
-    if path is None:
-        yield
-        return
-    import fcntl
-
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):  # a file system without locks
-                yield
-                return
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            fault = f"another run of sweep {path.name!r} is going on (process {holder}); wait for it, or stop it"
-            raise ConfigError([fault]) from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -161,6 +161,8 @@ def _left(seconds: float) -> str:
 def _reason(trial: Any) -> str:
     """What ended a trial's process, in one line, from Tune's report of it."""
     error = trial.get_error() or trial.get_pickled_error() or "its process died"
+    if isinstance(error, str):
+        return error
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     first = lines[0] if lines else type(cause).__name__

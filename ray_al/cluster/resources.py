@@ -31,7 +31,7 @@ class Demand:
 
 
 def node_faults(resources: ResourcesSection, nodes: Sequence[Node]) -> list[str]:
-    """What one trial asks for that no machine has."""
+    """What one trial asks for that no machine has; `nodes` are those there, and those an autoscaler would bring."""
     most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
     faults = []
     if (resources.trial.cpus or 0) > most["CPU"]:

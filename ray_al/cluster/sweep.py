@@ -15,9 +15,11 @@ from ray import tune
 from rich.console import Console
 
 from ray_al.assemble import DataKeys, materialize
-from ray_al.cluster.connect import LOCK, cluster_nodes, connected, only_run, stop_on_sigterm
+from ray_al.cluster.autoscaler import coming_nodes
+from ray_al.cluster.connect import cluster_nodes, connected, stop_on_sigterm
+from ray_al.cluster.lease import Lease, only_run, refuse_second_run
 from ray_al.cluster.progress import Progress
-from ray_al.cluster.resources import Demand, demand
+from ray_al.cluster.resources import Demand, Node, demand, node_faults
 from ray_al.cluster.services import start_services
 from ray_al.cluster.trial import Session, trial
 from ray_al.cluster.turns import Cells, InTurn, Silent
@@ -49,14 +51,15 @@ def run_sweep(
     """
     folder = Storage.open(sweep.storage).child(sweep.name)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        if folder.exists(LOCK):
-            with only_run(folder):  # refused before a cluster is started for nothing
-                pass
+        refuse_second_run(folder)  # before a cluster is started for nothing
+        coming = coming_nodes(sweep.resources) if address else []
         if not _all_done(sweep, folder):
             stack.enter_context(connected(address, cpus, dashboard, console))
-            demand(sweep.resources, sweep.trajectories, cluster_nodes())  # refused before anything is written
-        stack.enter_context(only_run(folder))
-        run = _Run(sweep, console)
+            demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
+            for fault in node_faults(sweep.resources, cluster_nodes()):
+                console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
+        lease = stack.enter_context(only_run(folder))
+        run = _Run(sweep, console, coming, lease)
         return run.go()
     return Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
 
@@ -71,6 +74,8 @@ class _Run:
 
     sweep: Sweep
     console: Console
+    coming: Sequence[Node] = ()  # machines that an autoscaler may bring
+    lease: Lease | None = None  # that holds the folder, where no lock does
     handles: Sequence[Any] = ()  # keeps the services alive until the cluster is left, so that no trial misses them
 
     def go(self) -> Outcome:
@@ -96,7 +101,10 @@ class _Run:
             stopped = True
         clock.stop()
         try:
-            compact(folder, names)
+            if self.lease and self.lease.lost.is_set():
+                self.console.print("another run took this sweep over; this one has stopped", style="red")
+            else:
+                compact(folder, names)
         except OSError as error:
             text = f"results were not compacted: {error}; they stay in {folder.root}/ledger"
             self.console.print(text, style="red", markup=False)
@@ -104,7 +112,7 @@ class _Run:
 
     def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock) -> None:
         sweep, uri = self.sweep, _uri(self.sweep)
-        want = demand(sweep.resources, todo, cluster_nodes())
+        want = demand(sweep.resources, todo, [*cluster_nodes(), *self.coming])
         datasets = _build_artifacts(sweep, todo, self.console)
         neighbors = any(t.strategy.method.neighbor_index for t in todo)
         services, self.handles = start_services(

@@ -9,19 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 
 from ray_al.assemble import DataKeys, assemble, circumstances
+from ray_al.cluster.feature_store import actor
 from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
 from ray_al.experiment import TrajectoryConfig
 from ray_al.results.ledger import Ledger
-from ray_al.results.tensorboard import EventWriter
+from ray_al.results.tensorboard import EventWriter, write_events
 from ray_al.storage import Storage
 
 REPORT_SECONDS = 1.0
+# A service that cannot be reached: its process or node died, or a link is cut. It comes back, here or elsewhere.
+AWAY = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.GetTimeoutError,
+    ray.exceptions.ReferenceCountingAssertionError,
+)
+AWAY_SECONDS = 900.0  # an outage may last that long; Ray itself finds out about a dead link after five to seven minutes
+AWAY_TIMES = 3  # without a round in between: then it is this trial's own calls that end the service
 # Faults that a second attempt would only repeat; whatever else goes wrong may be the machine's and is tried again.
 FINAL_ERRORS = (
     ValueError,
@@ -52,7 +63,7 @@ def trial(config: Mapping[str, Any], session: Session) -> None:
     ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
     progress = Reporter()
     try:
-        _run(trajectory, session, ledger, progress, cell["turn"])
+        _persist(trajectory, session, ledger, progress, cell["turn"])
     except FINAL_ERRORS as error:
         cause = getattr(error, "cause", error)  # a service's error arrives wrapped in Ray's own
         message = f"{type(cause).__name__}: {cause}"
@@ -77,6 +88,35 @@ class Reporter:
             self._last = time.monotonic()
 
 
+def _persist(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Reporter, turn: int) -> None:
+    """Run a trajectory to its end. An outage of a service is no failure: wait, and go on from the ledger."""
+    times = 0
+    while True:
+        before = progress.rounds
+        try:
+            return _run(config, session, ledger, progress, turn)
+        except AWAY:
+            times = 1 if progress.rounds > before else times + 1
+            if times > AWAY_TIMES:
+                raise
+            _wait_for(session.services)
+            ledger = Ledger(ledger.sweep, ledger.name)
+
+
+def _wait_for(services: Services) -> None:
+    """Wait until every service answers; raises what the last try did, if one does not for AWAY_SECONDS."""
+    names = [name for name in (services.store, *services.scorers, services.neighbors) if name]
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            ray.get([actor(name).__ray_ready__.remote() for name in names], timeout=60)
+            return
+        except AWAY:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
 def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Reporter, turn: int) -> None:
     if ledger.is_finished():  # by this trial, whose process died before its last report arrived
         progress.rounds = config.protocol.rounds
@@ -90,14 +130,17 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     )  # fmt: skip
     for record in done:
         progress.rounds, progress.accuracy = record.round + 1, record.accuracy
-    folder = ledger.sweep.child("tensorboard").local
-    events = EventWriter(folder / events_path(config), done) if folder else None
+    folder, records = ledger.sweep.child("tensorboard").child(events_path(config)), list(done)
+    events = EventWriter(folder.local, done) if folder.local else None
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
         ledger.append(record, _circumstances(), learner.state() if isinstance(learner, StatefulLearner) else None)
         if events:
             events.add(record)
+        records.append(record)
         progress.add(record)
+    if events is None:  # before the trajectory counts as finished, so that none lacks its events
+        write_events(folder, records)
     ledger.finish()
     if events:
         events.close()

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ray_al.core.round import RoundRecord
+from ray_al.storage import Storage
 
 SCALARS = {
     "accuracy": "accuracy",
@@ -63,6 +64,16 @@ class EventWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def write_events(folder: Storage, records: Sequence[RoundRecord]) -> None:
+    """Write the rounds of one trajectory as the one event file of a folder of any storage, by a single request.
+
+    An object cannot be appended to: on a remote storage the events of a trajectory come at its end.
+    """
+    started = _message(7, _varint(1, 1))
+    events = [_event(_bytes(3, b"brain.Event:2")), _event(started), *(_scalars(record) for record in records)]
+    folder.write("events.out.tfevents.ray-al", b"".join(_framed(event) for event in events))
 
 
 def _scalars(record: RoundRecord) -> bytes:

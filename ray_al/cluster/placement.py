@@ -1,0 +1,53 @@
+"""Where services run: scorers spread one per GPU or machine, trials packed beside them. Imports no Ray.
+
+Left to itself, Ray puts an actor where there is room: four scorers of two cores each may all start on one machine
+of eight. So each is given a machine, from what the machines report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_al.cluster.resources import Node
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one scorer asks of Ray. `node` is the id of the machine it should run on, if one was found."""
+
+    cpus: float
+    gpus: float = 0.0
+    node: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Options of an actor; `scheduling_strategy` is left to the caller, as it takes a class of Ray's."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+
+def spread(nodes: Mapping[str, Node], scorers: int, cpus: float, gpus: float = 0.0) -> tuple[Place, ...]:
+    """A place for each scorer, on the machine with the fewest scorers so far that still has what one reserves.
+
+    Of machines with equally many, the one with most left wins: most GPUs for scorers on GPUs, else fewest GPUs, which
+    are the trials', then most CPUs, then the smaller id. With `gpus` = 1 that is one scorer per GPU. Scorers that fit
+    nowhere have no machine named: Ray queues them until one has room, or the autoscaler brings one.
+    """
+    left = {node: dict(has) for node, has in nodes.items()}
+    held = dict.fromkeys(left, 0)
+    places = []
+    for _ in range(scorers):
+        able = [n for n, has in left.items() if has.get("CPU", 0.0) >= cpus and has.get("GPU", 0.0) >= gpus]
+        if not able:
+            places.append(Place(cpus, gpus))
+            continue
+        best = min(able, key=lambda n: (*_order(held[n], left[n], gpus), n))
+        places.append(Place(cpus, gpus, best))
+        held[best] += 1
+        left[best] = {**left[best], "CPU": left[best].get("CPU", 0.0) - cpus, "GPU": left[best].get("GPU", 0.0) - gpus}
+    return tuple(places)
+
+
+def _order(held: int, left: Node, gpus: float) -> tuple[float, float, float]:
+    spare = left.get("GPU", 0.0)
+    return float(held), -spare if gpus else spare, -left.get("CPU", 0.0)
