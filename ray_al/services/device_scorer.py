@@ -1,0 +1,103 @@
+"""The pool scorer on a GPU: rows stay there, and calls that wait are done as one batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ray_al.core.linear import LinearHead
+from ray_al.core.pool import SpaceReader
+from ray_al.services.fuser import Fuser
+from ray_al.services.pool_scorer import PoolScorer
+
+if TYPE_CHECKING:
+    from ray_al.kernels.device.pool import DevicePool
+    from ray_al.kernels.passes import Observe
+
+
+class DeviceScorer(PoolScorer):
+    """Holds all rows of every space that is asked for on one device; each answer is independent of its batch.
+
+    Answers are those of `PoolScorer` up to float32 rounding: near-ties may fall the other way. k-means, typicality and
+    calls `among` some items run on the CPU.
+
+    Args:
+        device: "cuda", "cuda:1", ...
+        observe: is told of every batch how long its calls had waited, in seconds, and the bytes of rows it went over.
+    """
+
+    def __init__(self, reader: SpaceReader, device: str = "cuda", observe: Observe | None = None) -> None:
+        super().__init__(reader)
+        self._device, self._pools, self._lock = device, dict[tuple[str, str], "DevicePool"](), threading.Lock()
+        self._fuse = Fuser(observe=observe)
+
+    def _pool(self, space: str, split: str = "pool") -> DevicePool:
+        from ray_al.kernels.device.pool import DevicePool
+
+        with self._lock:
+            if (space, split) not in self._pools:
+                self._pools[space, split] = DevicePool(self.reader.read(space, split), device=self._device)
+            return self._pools[space, split]
+
+    def _together(self, space: str, kind: Any, request: Any, work: Callable[[DevicePool, Any], Any]) -> Any:
+        pool = self._pool(space)
+        return self._fuse((space, kind), request, lambda requests: work(pool, requests), pool.rows.x.nbytes)
+
+    def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead:
+        found = self._together(
+            space, ("fit", classes, l2), (ids, labels), lambda pool, problems: pool.fit(problems, classes, l2)
+        )
+        return LinearHead(space, found.weights, found.bias)
+
+    def linear_probs(self, head: LinearHead, ids: np.ndarray | None, split: str) -> np.ndarray:
+        pool = self._pool(head.space, split)
+        # Alone in its batch: the answer is larger than what there is to share.
+        return self._fuse(object(), None, lambda _: [pool.probs(_plain(head), ids)], pool.rows.x.nbytes)
+
+    def linear_top(
+        self, head: LinearHead, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if among is not None:
+            return super().linear_top(head, score, k, exclude, seed, among)
+
+        def work(pool: DevicePool, requests: Any) -> Any:
+            heads, ks, excludes, seeds = zip(*requests, strict=True)
+            return pool.top(heads, score, ks, excludes, seeds)
+
+        kind = "top", score, head.weights.shape
+        return self._together(head.space, kind, (_plain(head), k, exclude, seed), work)
+
+    def linear_badge(
+        self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if among is not None:
+            return super().linear_badge(head, k, exclude, seed, first, among)
+        from ray_al.kernels.device.kmeanspp import BadgeRequest
+
+        request = BadgeRequest(_plain(head), k, exclude, seed, first)
+        return self._together(head.space, "badge", request, lambda pool, requests: pool.badge(requests))
+
+    def kcenter(
+        self,
+        space: str,
+        k: int,
+        centers: np.ndarray,
+        exclude: np.ndarray,
+        seed: int,
+        among: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if among is not None:
+            return super().kcenter(space, k, centers, exclude, seed, among)
+        from ray_al.kernels.device.kcenter import KCenterRequest
+
+        request = KCenterRequest(k, centers, exclude, seed)
+        return self._together(space, "kcenter", request, lambda pool, requests: pool.kcenter(requests))
+
+
+def _plain(head: LinearHead) -> Any:
+    from ray_al.kernels.device.scores import Head
+
+    return Head(head.weights, head.bias)

@@ -1,0 +1,100 @@
+"""The scorer whose rows stay on a device, here the CPU: answers as the other scorer's, independent of their batch."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_al.core.linear import LinearHead
+from ray_al.services.device_scorer import DeviceScorer
+from ray_al.services.fuser import Fuser
+from ray_al.services.pool_scorer import PoolScorer
+from tests.fakes import ArrayReader
+
+N, D, CLASSES = 3000, 24, 5
+
+
+@pytest.fixture(scope="module")
+def reader() -> ArrayReader:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, D)).astype(np.float32)
+    return ArrayReader({("x", "pool"): x, ("x", "test"): x[:50].copy()})
+
+
+def _head(seed: int) -> LinearHead:
+    rng = np.random.default_rng(seed)
+    return LinearHead("x", rng.standard_normal((CLASSES, D)).astype(np.float32), np.zeros(CLASSES, np.float32))
+
+
+def _calls(seed: int) -> list[Any]:
+    ids = np.random.default_rng(seed).permutation(N)[: 40 + seed]
+    head = _head(seed)
+    labels = np.concatenate([np.arange(CLASSES), ids[CLASSES:] % CLASSES])
+    return [
+        lambda s: s.linear_top(head, "margin", 30, ids, seed),
+        lambda s: s.linear_top(head, "entropy", 10 + seed, ids, seed),
+        lambda s: s.kcenter("x", 30, ids, ids, seed),
+        lambda s: s.linear_badge(head, 30, ids, seed, "norm"),
+        lambda s: (s.linear_probs(head, None, "pool"),),
+        lambda s: (s.linear_probs(head, ids, "pool"), s.linear_probs(head, None, "test")),
+        lambda s: (s.fit_linear("x", ids, labels, CLASSES, 1.0).weights,),
+        lambda s: s.kcenter("x", 9, ids, ids, seed, np.arange(500)),
+        lambda s: (s.kmeans("x", 4, seed),),
+    ]
+
+
+def test_answers_are_those_of_the_other_scorer(reader):
+    device, plain = DeviceScorer(reader, "cpu"), PoolScorer(reader)
+    for call in _calls(3):
+        for one, other in zip(call(device), call(plain), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_batch(reader):
+    calls = [call for seed in range(4) for call in _calls(seed)]
+    alone = [call(DeviceScorer(reader, "cpu")) for call in calls]
+    sizes: list[int] = []
+    scorer = DeviceScorer(reader, "cpu", observe=lambda waited, read: sizes.append(len(waited)))
+    with ThreadPoolExecutor(len(calls)) as threads:
+        together = list(threads.map(lambda call: call(scorer), calls))
+    for one, other in zip(alone, together, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert sum(sizes) == 4 * 8
+    assert max(sizes) > 1
+
+
+def test_a_batch_is_shared_in_order_and_faults_stay_with_their_call():
+    fuse, batches, hold = Fuser(most=3), [], threading.Event()
+
+    def work(requests: Any) -> list[int]:
+        hold.wait(10)
+        batches.append(list(requests))
+        if -1 in requests:
+            raise ValueError("no -1")
+        return [2 * request for request in requests]
+
+    def ask(key: str, request: int) -> Any:
+        try:
+            return fuse(key, request, work)
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(ask, "a", 0)
+        while not fuse._busy:
+            pass
+        rest = []
+        for key, request in [("a", 1), ("b", 2), ("a", -1), ("a", 3), ("a", 4)]:
+            rest.append(threads.submit(ask, key, request))
+            while sum(map(len, fuse._waiting.values())) < len(rest):
+                pass
+        hold.set()
+        assert [first.result(), *(future.result() for future in rest)] == [0, 2, 4, "no -1", 6, 8]
+    assert batches[0] == [0]
+    assert batches[1:5] == [[1, -1, 3], [1], [-1], [3]]
+    assert batches[5:] == [[2], [4]]
