@@ -1,0 +1,214 @@
+"""A whole grid: `ray-al run` against the same work as independent processes, on real image embeddings.
+
+6 strategies x 10 seeds x 10 rounds of multinomial logistic regression (l2 = 1 on the summed log-loss), test accuracy
+in every round, on EfficientNet-Lite0 features (256 components) of CIFAR-10 (50,000 rows, 10 classes, 100 labels at
+first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Three sides:
+
+    ours    the command `ray-al run` on empty storage, start-up and report included
+    usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features
+    own     a process per trajectory: ray-al's own code without Ray
+
+The latter two run as many processes at a time as there are cores, one thread each, all strategies of a seed before the
+next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not reach is
+extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same ids.
+
+    RAY_AL_DATA=<folder with both files> python -m benchmarks.grid
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+
+from benchmarks.grid_sides import STRATEGIES
+from benchmarks.machine import machine, write_json
+from benchmarks.memory import Watch, trial_processes
+from benchmarks.mnist_against_skactiveml import curves
+
+ROOT = Path(__file__).parent.parent
+SIDES = ("ours", "usual", "own")
+
+
+class Grid(NamedTuple):
+    data: str  # <name>.npz in RAY_AL_DATA
+    batch: int  # labels at first and in every round
+    classes: int
+    strategies: tuple[str, ...]
+    seeds: int
+    rounds: int
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {"initial": self.batch, "balanced": True, "batch": self.batch, "rounds": self.rounds}
+
+    @property
+    def trajectories(self) -> int:
+        return len(self.strategies) * self.seeds
+
+
+GRIDS = {
+    "cifar10": ("cifar10_effnetlite0_pca256", 100, 10),
+    "tinyimagenet": ("tinyimagenet_effnetlite0_pca256", 200, 200),
+}
+
+
+def run_ours(grid: Grid) -> dict[str, Any]:
+    import yaml
+
+    import ray_al
+
+    with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as folder:
+        axes = {"dataset": [grid.data], "learner": ["logreg"], "strategy": list(grid.strategies), "seed": grid.seeds}
+        sweep = {"name": "grid", "storage": f"{folder}/runs", "axes": axes, "protocol": grid.protocol}
+        path = Path(folder, "grid.yaml")
+        path.write_text(yaml.safe_dump(sweep))
+        command = [sys.executable, "-m", "ray_al", "run", str(path)]
+        started = time.perf_counter()
+        with open(Path(folder, "log"), "w+") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            with Watch(lambda: trial_processes(psutil.Process(process.pid))) as watch:
+                process.wait()
+            wall = time.perf_counter() - started
+            log.seek(0)
+            text = log.read()
+        if process.returncode:
+            raise SystemExit(f"ray-al run ended with {process.returncode}:\n{text[-4000:]}")
+        frame = ray_al.load_results(f"{folder}/runs/grid")
+    printed = re.search(r"trajectories done in ([\d.]+) s", text)
+    phases = frame.groupby("strategy")[["seconds_fit", "seconds_select", "seconds_eval"]].sum()
+    return {
+        "wall_seconds": wall,
+        "trials_seconds": float(printed[1]) if printed else None,
+        "trajectories_per_hour": 3600 * grid.trajectories / wall,
+        "extrapolated": False,
+        **watch.summary(),
+        # Seconds a strategy's trajectories waited for each phase: several run at a time, so more than wall time in sum.
+        "waited": {
+            str(s): {k.removeprefix("seconds_"): round(float(v), 2) for k, v in row.items()}
+            for s, row in phases.iterrows()
+        },
+        "accuracy": {
+            s: frame[frame.strategy == s].pivot(index="seed", columns="round", values="accuracy").to_numpy().tolist()
+            for s in grid.strategies
+        },
+    }
+
+
+def run_processes(side: str, grid: Grid, at_once: int, cap: float) -> dict[str, Any]:
+    """One process per trajectory, `at_once` at a time, until all are done or `cap` seconds have passed."""
+    data = Path(os.environ["RAY_AL_DATA"]) / f"{grid.data}.npz"
+    order = [(strategy, seed) for seed in range(grid.seeds) for strategy in grid.strategies]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAY_AL_THREADS"), "1")
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as folder:
+        started = time.perf_counter()
+        left, failed = list(order), ""
+        with Watch(lambda: [psutil.Process(p.pid) for p in list(running.values()) if p.poll() is None]) as watch:
+            while (left or running) and time.perf_counter() - started < cap and not failed:
+                for key, process in list(running.items()):
+                    if process.poll() is not None:
+                        failed = failed or (f"{side} {key}" if process.returncode else "")
+                        del running[key]
+                while left and len(running) < at_once:
+                    strategy, seed = key = left.pop(0)
+                    task = {"side": side, "data": str(data), "storage": folder, "protocol": grid.protocol}
+                    task |= {"strategy": strategy, "seed": seed}
+                    command = [sys.executable, "-m", "benchmarks.grid_sides", json.dumps(task)]
+                    with open(Path(folder, f"{strategy}-{seed}.jsonl"), "wb") as out:
+                        running[key] = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **threads}, stdout=out)
+                time.sleep(0.05)
+            wall = time.perf_counter() - started
+            for process in running.values():
+                process.kill()
+                process.wait()
+        if failed:
+            raise SystemExit(f"{failed} failed")
+        lines = {
+            key: [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            for key in order
+            if (path := Path(folder, f"{key[0]}-{key[1]}.jsonl")).exists()
+        }
+    return process_result(grid, lines, wall, at_once) | watch.summary()
+
+
+def process_result(
+    grid: Grid, lines: dict[tuple[str, int], list[dict[str, float]]], wall: float, at_once: int
+) -> dict[str, Any]:
+    """Trajectories per hour, measured where all were done, else from mean seconds of each strategy's rounds."""
+    seconds, accuracy = {}, {}
+    for strategy in grid.strategies:
+        runs = [lines.get((strategy, seed), []) for seed in range(grid.seeds)]
+        reached = max(map(len, runs))
+        means = [float(np.mean([run[r]["seconds"] for run in runs if len(run) > r])) for r in range(reached)]
+        seconds[strategy] = sum(means) + (means[-1] if means else float("nan")) * (grid.rounds - reached)
+        accuracy[strategy] = [[line["accuracy"] for line in run] for run in runs if run]
+    done = sum(len(run) == grid.rounds for run in lines.values())
+    whole = done == grid.trajectories
+    expected = wall if whole else grid.seeds * sum(seconds.values()) / at_once
+    return {
+        "wall_seconds": wall,
+        "whole_seconds": expected,
+        "trajectories_done": done,
+        "extrapolated": not whole,
+        "trajectories_per_hour": 3600 * grid.trajectories / expected,
+        "seconds_of_a_trajectory": seconds,
+        "accuracy": accuracy,
+    }
+
+
+def compare(grid: Grid, sides: dict[str, Any]) -> dict[str, Any]:
+    """Each other side against ours: ratio of trajectories per hour and of memory, and gaps of the mean curves."""
+    ours, found = sides["ours"], {}
+    for name in [side for side in SIDES[1:] if side in sides]:
+        other = sides[name]
+        found[name] = {
+            "trajectories_per_hour": ours["trajectories_per_hour"] / other["trajectories_per_hour"],
+            "private_memory": other["private_mb_mean"] / ours["private_mb_mean"] if ours["private_mb_mean"] else None,
+            "curves": {
+                s: curves(ours["accuracy"][s], other["accuracy"][s]) for s in grid.strategies if other["accuracy"][s]
+            },
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--grids", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, default=list(SIDES), help="the others stay as they are in --out"
+    )
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--cap", type=float, default=1200, help="seconds for each side of processes")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "grid.json")
+    args = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    kept = json.loads(args.out.read_text()) if args.out.is_file() else {"grids": {}}
+    result: dict[str, Any] = {"machine": machine(), "grids": kept["grids"]}
+    for name in args.grids:
+        grid = Grid(*GRIDS[name], tuple(args.strategies), args.seeds, args.rounds)
+        entry = result["grids"].setdefault(name, {"sides": {}})
+        entry |= {"grid": grid._asdict(), "at_once": cores}
+        for side in args.sides:
+            entry["sides"][side] = run_ours(grid) if side == "ours" else run_processes(side, grid, cores, args.cap)
+            shown = {k: v for k, v in entry["sides"][side].items() if k != "accuracy"}
+            print(f"{name}, {side}: {json.dumps(shown, indent=1)}", flush=True)
+        if "ours" in entry["sides"]:
+            entry["comparison"] = compare(grid, entry["sides"])
+    write_json(args.out, result)
+
+
+if __name__ == "__main__":
+    main()
