@@ -48,9 +48,15 @@ class TrialResources(Strict):
     gpus: Annotated[float, Field(ge=0, le=100_000)] = 0
 
 
+class ScorerResources(Strict):
+    cpus: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1)] = 0
+
+
 class ResourcesSection(Strict):
     trial: TrialResources = TrialResources()
     scorers: Annotated[int, Field(ge=1, le=1024)] = 1
+    scorer: ScorerResources = ScorerResources()
     retries: Annotated[int, Field(ge=0, le=100)] = 2
 
 

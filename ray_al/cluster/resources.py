@@ -25,33 +25,34 @@ class Demand:
     gpus: float
     scorer_cpus: float
     slots: int
+    scorer_gpus: float = 0.0
 
     def of(self, config: TrajectoryConfig) -> dict[str, float]:
         return {"CPU": self.served_cpus if config.learner.method.served else self.own_cpus, "GPU": self.gpus}
 
 
 def node_faults(resources: ResourcesSection, nodes: Sequence[Node]) -> list[str]:
-    """What one trial asks for that no machine has; `nodes` are those there, and those an autoscaler would bring."""
+    """What one trial or scorer asks for that no machine has; `nodes` are those there or that an autoscaler brings."""
     most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
     faults = []
-    if (resources.trial.cpus or 0) > most["CPU"]:
-        faults.append(
-            f"resources.trial.cpus: a trial asks for {resources.trial.cpus:g} CPUs; "
-            f"the largest machine has {most['CPU']:g}"
-        )
-    if resources.trial.gpus > most["GPU"]:
-        faults.append(
-            f"resources.trial.gpus: a trial asks for {resources.trial.gpus:g} GPUs; "
-            f"there are {most['GPU']:g} on a machine"
-        )
+    for who, asks in (("trial", resources.trial), ("scorer", resources.scorer)):
+        if (asks.cpus or 0) > most["CPU"]:
+            faults.append(
+                f"resources.{who}.cpus: a {who} asks for {asks.cpus:g} CPUs; the largest machine has {most['CPU']:g}"
+            )
+        if asks.gpus > most["GPU"]:
+            faults.append(
+                f"resources.{who}.gpus: a {who} asks for {asks.gpus:g} GPUs; there are {most['GPU']:g} on a machine"
+            )
     return faults
 
 
 def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes: Sequence[Node]) -> Demand:
     """Share the machines out among scorers and trials.
 
-    Scorers together reserve at most half of all CPUs, each at most half of the largest machine's, when some trial's
-    work is theirs; on a machine of one core, or when trials need every core, nothing.
+    Unless `resources.scorer.cpus` says how many, scorers together reserve at most half of all CPUs, each at most half
+    of the largest machine's, when some trial's work is theirs; on a machine of one core, or when trials need every
+    core, nothing.
 
     Raises:
         ConfigError: one trial alone asks for more than a machine has.
@@ -63,15 +64,15 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     given = resources.trial.cpus
     own, light = given or 1.0, given or SERVED_CPUS
     asks = [light if t.learner.method.served else own for t in todo]
-    scorer = 0.0
-    if any(t.learner.method.served for t in todo):
+    scorer, scorer_gpus = resources.scorer.cpus or 0.0, resources.scorer.gpus
+    if not scorer and any(t.learner.method.served for t in todo):
         scorer = float(int(min(largest / 2, cpus / 2 / resources.scorers)))
         if len(nodes) == 1 and max(asks) > cpus - scorer * resources.scorers:
             scorer = 0.0
     slots = (cpus - scorer * resources.scorers) / min(asks)
     if resources.trial.gpus:
-        slots = min(slots, gpus / resources.trial.gpus)
-    return Demand(light, own, resources.trial.gpus, scorer, max(1, int(slots)))
+        slots = min(slots, (gpus - scorer_gpus * resources.scorers) / resources.trial.gpus)
+    return Demand(light, own, resources.trial.gpus, scorer, max(1, int(slots)), scorer_gpus)
 
 
 def this_machine(cpus: int | None = None) -> Node:

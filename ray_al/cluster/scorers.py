@@ -16,6 +16,7 @@ from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import StoreReader, actor
 from ray_al.cluster.service_metrics import PassMeter
 from ray_al.core.linear import LinearHead
+from ray_al.services.device_scorer import DeviceScorer
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard
 
@@ -28,7 +29,13 @@ class ScorerHost:
     """The pool scorer's actor. Trials use `call`; other scorers use the rest."""
 
     def __init__(
-        self, store: str, storage: str, datasets: Mapping[str, DataKeys], names: Sequence[str], own: int
+        self,
+        store: str,
+        storage: str,
+        datasets: Mapping[str, DataKeys],
+        names: Sequence[str],
+        own: int,
+        device: str | None = None,  # which then holds all rows: no shards
     ) -> None:
         meter = PassMeter(f"scorer{own}")
         self._meter, self._coverages, self._lock = meter, OrderedDict[str, tuple[Any, float]](), threading.Lock()
@@ -36,6 +43,9 @@ class ScorerHost:
         self._scorers: dict[str, PoolScorer] = {}
         for dataset, keys in datasets.items():
             reader = StoreReader(store, storage, keys)
+            if device:
+                self._scorers[dataset] = DeviceScorer(reader, device, meter.passed)
+                continue
             shard = Shard(reader, (own, len(names)), meter.passed)
             peers = [shard if i == own else RemoteShard(name, dataset) for i, name in enumerate(names)]
             self._shards[dataset], self._scorers[dataset] = shard, PoolScorer(reader, shard, peers)

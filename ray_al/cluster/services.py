@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import NAMESPACE, FeatureStore, StoreReader, actor
+from ray_al.cluster.placement import Place
 from ray_al.cluster.scorers import PARTS, ScorerHost
 from ray_al.cluster.service_metrics import CallMeter
 from ray_al.data.artifacts import ArtifactStore
@@ -97,11 +99,11 @@ class Services:
 
 
 def start_services(
-    storage: str, datasets: Sequence[DataKeys], scorers: int, scorer_cpus: float, neighbors: bool
+    storage: str, datasets: Sequence[DataKeys], places: Sequence[Place], neighbors: bool
 ) -> tuple[Services, list[Any]]:
     """Start the actors and wait for them, so that trials do not start into a queue; they load nothing before a call.
 
-    Returns their names, and handles: the actors live as long as someone holds these.
+    Starts one scorer in each place. Returns the actors' names, and handles: they live as long as someone holds these.
     """
     prefix = f"ray-al-{uuid.uuid4().hex[:8]}"
     keyed = {keys.artifact: keys for keys in datasets}
@@ -113,11 +115,13 @@ def start_services(
         return f"{prefix}-{name}"
 
     store = start("store", FeatureStore, {"num_cpus": 0, "max_concurrency": 4}, storage)
-    names = [f"{prefix}-scorer{i}" for i in range(scorers)]
-    options: dict[str, Any] = {"num_cpus": scorer_cpus, "max_concurrency": CALLS_AT_ONCE}
-    options |= {"concurrency_groups": {PARTS: CALLS_AT_ONCE}, "scheduling_strategy": "SPREAD"}
-    for i in range(scorers):
-        start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i)
+    names = [f"{prefix}-scorer{i}" for i in range(len(places))]
+    groups = {"max_concurrency": CALLS_AT_ONCE, "concurrency_groups": {PARTS: CALLS_AT_ONCE}}
+    for i, place in enumerate(places):
+        # Soft: a scorer whose machine is gone starts again on another.
+        where = NodeAffinitySchedulingStrategy(place.node, soft=True) if place.node else "DEFAULT"
+        options = {**groups, **place.options(), "scheduling_strategy": where}
+        start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i, "cuda" if place.gpus else None)
     index = None
     if neighbors:
         index = start(

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from ray_al.assemble import DataKeys, materialize
 from ray_al.cluster.autoscaler import coming_nodes
-from ray_al.cluster.connect import cluster_nodes, connected, stop_on_sigterm
+from ray_al.cluster.connect import cluster_nodes, connected, machines, stop_on_sigterm
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
+from ray_al.cluster.placement import spread
 from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, Node, demand, node_faults
 from ray_al.cluster.services import start_services
@@ -115,9 +116,8 @@ class _Run:
         want = demand(sweep.resources, todo, [*cluster_nodes(), *self.coming])
         datasets = _build_artifacts(sweep, todo, self.console)
         neighbors = any(t.strategy.method.neighbor_index for t in todo)
-        services, self.handles = start_services(
-            uri, list(datasets.values()), sweep.resources.scorers, want.scorer_cpus, neighbors
-        )
+        places = spread(machines(), sweep.resources.scorers, want.scorer_cpus, want.scorer_gpus)
+        services, self.handles = start_services(uri, list(datasets.values()), places, neighbors)
         with progress:
             clock.start()
             _fit(todo, Session(uri, sweep.name, datasets, services), want, sweep.resources.retries, progress)

@@ -86,6 +86,7 @@ def want(stored: tuple[str, DataKeys]) -> list[np.ndarray]:
 @pytest.mark.parametrize(("scorers", "room"), [(1, None), (3, None), (2, "0")])
 def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster, stored, want, monkeypatch, scorers, room):
     from ray_al.cluster.feature_store import actor
+    from ray_al.cluster.placement import Place
     from ray_al.cluster.services import start_services
 
     storage, keys = stored
@@ -93,7 +94,7 @@ def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster, stored, wa
         cluster.shutdown()
         monkeypatch.setenv("RAY_AL_OBJECT_STORE_BYTES", room)
         cluster.init(address="local", num_cpus=2, namespace="ray-al", include_dashboard=False, log_to_driver=False)
-    services, handles = start_services(storage, [keys], scorers, 0, False)
+    services, handles = start_services(storage, [keys], [Place(0)] * scorers, False)
     for turn in range(min(scorers, 2)):  # whichever answers
         for one, other in zip(want, _answers(services.scorer(keys, turn)), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -107,10 +108,11 @@ def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster, stored, wa
 
 def test_a_scorer_that_dies_in_the_middle_of_a_selection_changes_nothing(cluster, stored):
     from ray_al.cluster.feature_store import actor
+    from ray_al.cluster.placement import Place
     from ray_al.cluster.services import start_services
 
     storage, keys = stored
-    services, handles = start_services(storage, [keys], 2, 0, False)
+    services, handles = start_services(storage, [keys], [Place(0)] * 2, False)
     ids = np.arange(30)
     local = PoolScorer(LocalReader(ArtifactStore(Storage.open(storage)), keys))
     want = local.kcenter("features", 3000, ids, ids, 1)
@@ -131,10 +133,11 @@ def test_a_scorer_that_dies_in_the_middle_of_a_selection_changes_nothing(cluster
 
 
 def test_an_answer_that_does_not_come_in_time_is_an_error_that_says_so(cluster, stored, monkeypatch):
+    from ray_al.cluster.placement import Place
     from ray_al.cluster.services import start_services
 
     storage, keys = stored
-    services, handles = start_services(storage, [keys], 1, 0, False)
+    services, handles = start_services(storage, [keys], [Place(0)], False)
     monkeypatch.setenv("RAY_AL_CALL_TIMEOUT", "0.01")
     with pytest.raises(
         TimeoutError, match=r"PoolScorer actor did not answer kmeans within 0\.01 s.*RAY_AL_CALL_TIMEOUT"
