@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +102,9 @@ class Embedder:
         """
         import torch
 
-        images = torch.from_numpy(pixels).to(self._device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pixels from shared memory are read-only, and only read
+            images = torch.from_numpy(pixels).to(self._device)
         half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self._spec.precision)
         with torch.inference_mode(), torch.autocast(images.device.type, half, enabled=half is not None):
             out = self._network(self._preprocess.normalize(images))

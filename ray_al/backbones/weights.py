@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def read_weights(path: Path) -> dict[str, Any]:
 def _torch_load(path: Path) -> Any:
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other pickle protocols: what cannot be read is a fault anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def put_weights(module: Any, state: Mapping[str, Any], leave_out: tuple[str, ...], source: str) -> None:

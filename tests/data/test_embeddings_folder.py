@@ -1,0 +1,279 @@
+"""Folders of embeddings: from shards to arrays, as a dataset, and as a space of the images they are of."""
+
+import json
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from ray_al.data.artifacts import ArtifactStore
+from ray_al.data.datasets import fingerprint
+from ray_al.data.embeddings.assemble import finish
+from ray_al.data.embeddings.read import FORMAT, open_embeddings
+from ray_al.data.embeddings.shards import ShardFolder, claimed
+from ray_al.data.faults import DataError
+from ray_al.data.items.sources import list_images, parse_source
+from ray_al.data.materialize import dataset_artifact, has_space, open_array, space_artifact
+from ray_al.data.rows import Rows
+from ray_al.data.spaces import parse_space, space_faults, space_width
+from ray_al.storage import Storage
+from tests.data.conftest import faults_of, load
+from tests.data.picture_files import write_folder
+
+SETTINGS = {"format": FORMAT, "batch": 4}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    write_folder(tmp_path / "photos" / "train", {"a": 9, "b": 6, "c": 7})
+    write_folder(tmp_path / "photos" / "test", {"a": 2, "b": 3, "c": 1}, first=40)
+    return tmp_path / "photos"
+
+
+def fill(out, listing, failed=(), width=5, shard=8):
+    """Shards of random rows, as an extraction would leave them. Returns all rows by split."""
+    folder = ShardFolder(out, shard)
+    out.mkdir(exist_ok=True)
+    folder.begin(SETTINGS)
+    rng = np.random.default_rng(0)
+    rows = {s: rng.normal(size=(len(items), width)).astype(np.float16) for s, items in listing.splits.items()}
+    for split, values in rows.items():
+        for k in folder.missing(split, len(values)):
+            part = slice(k * shard, (k + 1) * shard)
+            broken = {item: f"broken {item}" for name, item in failed if name == split and item // shard == k}
+            folder.write(split, k, values[part], broken)
+    return folder, rows
+
+
+@pytest.fixture
+def made(photos, tmp_path):
+    """(path, rows by split) of a finished folder."""
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, rows = fill(tmp_path / "emb", listing)
+    finish(folder, listing, SETTINGS)
+    return str(tmp_path / "emb"), rows
+
+
+def test_a_finished_folder(photos, tmp_path):
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, rows = fill(tmp_path / "emb", listing, failed=[("train", 20), ("train", 0), ("test", 5)])
+    finish(folder, listing, SETTINGS)
+    found = open_embeddings(str(tmp_path / "emb"))
+    kept = np.setdiff1d(np.arange(22), [0, 20])
+    np.testing.assert_array_equal(found.rows("train"), rows["train"][kept])
+    np.testing.assert_array_equal(found.labels("train"), listing.splits["train"].labels[kept])
+    np.testing.assert_array_equal(found.rows("test"), rows["test"][:5])
+    assert isinstance(found.rows("train"), np.memmap)
+    assert (tmp_path / "emb" / "failures.csv").read_text().splitlines() == [
+        "split,item,name,reason",
+        "train,0,a/000.png,broken 0",
+        "train,20,c/005.png,broken 20",
+        "test,5,c/000.png,broken 5",
+    ]
+    names = parquet.read_table(tmp_path / "emb" / "train_items.parquet").to_pylist()
+    assert names[0] == {"name": "a/001.png", "label": 0, "class": "a"}
+    assert [row["name"] for row in names] == [
+        name for i, name in enumerate(listing.splits["train"].names()) if i in kept
+    ]
+    assert found.manifest["splits"]["train"] | {"names": ""} == {"rows": 20, "width": 5, "failed": 2, "names": ""}
+    arrays = {"pool": found.rows("train"), "pool_labels": found.labels("train")}
+    arrays |= {"test": found.rows("test"), "test_labels": found.labels("test")}
+    assert found.fingerprint == fingerprint(arrays)
+    assert not (tmp_path / "emb" / "shards").exists()
+
+
+def test_the_dataset_is_the_one_that_its_arrays_are(made):
+    path, rows = made
+    dataset = load({"name": "embeddings", "path": path})
+    np.savez("plain.npz", **{f"{s}_features": r for s, r in rows.items()},
+             train_labels=dataset.pool_labels, test_labels=dataset.test_labels)  # fmt: skip
+    assert dataset.fingerprint == load({"name": "arrays", "features": "plain.npz"}).fingerprint
+    assert (dataset.label, dataset.classes, dataset.class_names) == ("emb", 3, ("a", "b", "c"))
+    np.testing.assert_array_equal(dataset.arrays["pool"], rows["train"])
+
+
+OPTIONS = [{"classes": [2, 0]}, {"limit": 12}, {"imbalance": 3}, {"classes": [1, 2], "limit": 7, "label_noise": 0.3}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_choose_the_rows_they_choose_of_plain_arrays(made, options):
+    path, rows = made
+    whole = load({"name": "embeddings", "path": path})
+    np.savez("plain.npz", **{f"{s}_features": r for s, r in rows.items()},
+             train_labels=whole.pool_labels, test_labels=whole.test_labels)  # fmt: skip
+    ours = load({"name": "embeddings", "path": path, **options})
+    plain = load({"name": "arrays", "features": "plain.npz", **options})
+    for part in ("pool", "test"):
+        np.testing.assert_array_equal(ours.arrays[part], plain.arrays[part])
+    np.testing.assert_array_equal(ours.pool_labels, plain.pool_labels)
+    assert isinstance(ours.arrays["pool"], Rows)
+    assert ours.fingerprint not in (whole.fingerprint, plain.fingerprint)
+    assert ours.fingerprint == load({"name": "embeddings", "path": path, **options}).fingerprint
+    store = ArtifactStore(Storage.open("runs"))
+    np.testing.assert_array_equal(open_array(dataset_artifact(store, ours), "pool"), plain.arrays["pool"])
+
+
+def test_identities_of_subsets_differ(made):
+    path, _ = made
+    found = {load({"name": "embeddings", "path": path, **options}).fingerprint for options in [{}, *OPTIONS]}
+    found.add(load({"name": "embeddings", "path": path, "classes": [0, 1, 2]}).fingerprint)  # all there is
+    found.add(load({"name": "embeddings", "path": path, "classes": [1, 0, 2]}).fingerprint)
+    assert len(found) == 2 + len(OPTIONS)
+
+
+def test_without_a_test_split_one_is_drawn(photos, tmp_path):
+    listing = list_images([parse_source(f"imagefolder:{photos / 'train'}")])
+    folder, rows = fill(tmp_path / "emb", listing)
+    finish(folder, listing, SETTINGS)
+    dataset = load({"name": "embeddings", "path": "emb", "test_fraction": 0.25})
+    together = np.concatenate([np.asarray(dataset.arrays[part]) for part in ("pool", "test")])
+    assert len(dataset.test_labels) == 6
+    np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(rows["train"], axis=0))
+
+
+def test_artifacts_share_the_file_instead_of_copying_it(made):
+    path, rows = made
+    store = ArtifactStore(Storage.open("runs"))
+    dataset = load({"name": "embeddings", "path": path})
+    artifact = dataset_artifact(store, dataset)
+    for split, part in (("train", "pool"), ("test", "test")):
+        assert os.path.samefile(f"{path}/{split}.npy", artifact.path / f"{part}.npy")
+        np.testing.assert_array_equal(open_array(artifact, part), rows[split])
+
+
+def test_where_files_cannot_be_shared_they_are_copied(made, monkeypatch):
+    path, rows = made
+
+    def refuse(*args):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    artifact = dataset_artifact(ArtifactStore(Storage.open("runs")), load({"name": "embeddings", "path": path}))
+    assert not os.path.samefile(f"{path}/train.npy", artifact.path / "pool.npy")
+    np.testing.assert_array_equal(open_array(artifact, "pool"), rows["train"])
+
+
+def test_neither_a_plan_nor_an_artifact_takes_the_rows_into_memory(photos, tmp_path):
+    """60 MB of rows; what Python allocates on the way to the artifact stays far below."""
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, _ = fill(tmp_path / "emb", listing, width=1_000_000)
+    tracemalloc.start()
+    finish(folder, listing, SETTINGS)
+    folder_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    store = ArtifactStore(Storage.open("runs"))
+    whole = load({"name": "embeddings", "path": "emb"})
+    dataset_artifact(store, whole)
+    whole_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert whole.arrays["pool"].nbytes == 44_000_000
+    assert folder_peak < 40_000_000  # a shard of 8 rows is 16 MB, read and packed
+    assert whole_peak < 2_000_000
+
+
+@pytest.mark.parametrize("options", [{}, {"limit": 10}, {"classes": [2, 1]}], ids=str)
+def test_as_a_space_of_the_images_rows_follow_their_items(made, options):
+    path, _ = made
+    images = load({"name": "imagefolder", "path": "photos", "size": 8, **options})
+    spec = parse_space("deep", {"name": "embeddings", "path": path})
+    assert space_faults(spec, images) == []
+    assert space_width(spec, images) == 5
+    store = ArtifactStore(Storage.open("runs"))
+    assert not has_space(store, images, spec)
+    artifact = space_artifact(store, images, spec)
+    same = load({"name": "embeddings", "path": path, **options})
+    for part in ("pool", "test"):
+        np.testing.assert_array_equal(open_array(artifact, part), np.asarray(same.arrays[part]))
+    assert os.path.samefile(f"{path}/train.npy", artifact.path / "pool.npy") == (not options)
+    assert has_space(store, images, spec)
+    # Of another set of embeddings, too, where it is of the same items.
+    assert space_faults(spec, same) == []
+
+
+def test_embeddings_of_other_items_are_no_space(made, photos, tmp_path):
+    path, _ = made
+    spec = parse_space("deep", {"name": "embeddings", "path": path})
+
+    def fault(**entry):
+        (found,) = space_faults(spec, load({"name": "imagefolder", "path": "photos", "size": 8, **entry}))
+        return found
+
+    (photos / "train" / "a" / "000.png").rename(photos / "train" / "a" / "999.png")
+    assert "its train rows have other names, or another order" in fault()
+    (photos / "train" / "a" / "999.png").unlink()
+    assert "it has 22 train rows, but the dataset has 21" in fault()
+    data = load({"name": "embeddings", "path": path})
+    np.savez("plain.npz", train_features=data.arrays["pool"], train_labels=data.pool_labels[::-1])
+    (found,) = space_faults(spec, load({"name": "arrays", "features": "plain.npz"}))
+    assert "18 of its train rows have another label than the dataset's items, the first row 0" in found
+    np.savez("plain.npz", train_features=data.arrays["pool"], train_labels=data.pool_labels)
+    assert space_faults(spec, load({"name": "arrays", "features": "plain.npz"})) == []
+
+
+def test_faulty_folders(made, photos, tmp_path):
+    def fault(path):
+        (message,) = faults_of({"name": "embeddings", "path": path})
+        return message.partition(": ")[2]
+
+    path, _ = made
+    assert "is not a folder" in fault("nowhere")
+    assert "photos holds no embeddings (manifest.json is missing)" in fault("photos")
+    with open(f"{path}/test_labels.npy", "ab") as out:
+        out.write(b"x")
+    assert "test_labels.npy is missing or was changed: it must have 176 bytes" in fault(path)
+    manifest = json.loads((tmp_path / "emb" / "manifest.json").read_text())
+    (tmp_path / "emb" / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    assert "is of format 99" in fault(path)
+    (tmp_path / "emb" / "manifest.json").write_text("{")
+    assert "is not the manifest of embeddings" in fault(path)
+    fill(tmp_path / "half", list_images([parse_source(f"imagefolder:{photos}")]))
+    assert "half is not finished; the same ray-al features command goes on" in fault("half")
+
+
+def test_a_split_without_a_whole_image_is_a_fault(photos, tmp_path):
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, _ = fill(tmp_path / "emb", listing, failed=[("test", i) for i in range(6)])
+    with pytest.raises(DataError, match="none of the 6 images of the test split could be decoded: broken 0"):
+        finish(folder, listing, SETTINGS)
+
+
+def test_a_folder_belongs_to_its_settings(tmp_path):
+    folder = ShardFolder(tmp_path / "emb", 8)
+    folder.path.mkdir()
+    folder.begin({"backbone": {"name": "resnet18"}, "batch": 4})
+    folder.begin({"batch": 4, "backbone": {"name": "resnet18"}})
+    with pytest.raises(DataError) as caught:
+        folder.begin({"backbone": {"name": "resnet50"}, "batch": 4, "limit": 3})
+    assert "was begun with other settings" in caught.value.faults[0]
+    assert caught.value.faults[1:] == (
+        "backbone.name was 'resnet18', and is 'resnet50' now",
+        "limit was None, and is 3 now",
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(DataError, match="is not empty and holds no settings"):
+        ShardFolder(tmp_path / "full", 8).begin({})
+    with claimed(folder.path), pytest.raises(DataError, match="another extraction into"), claimed(folder.path):
+        pass
+    with claimed(folder.path):  # free again
+        pass
+
+
+def test_only_whole_shards_count_and_drafts_are_cleared(tmp_path):
+    folder = ShardFolder(tmp_path / "emb", 4)
+    folder.path.mkdir()
+    folder.begin(SETTINGS)
+    folder.write("train", 1, np.ones((4, 2), np.float16), {5: "broken"})
+    assert folder.missing("train", 10) == [0, 2]
+    draft = tmp_path / "emb" / "shards" / ".train-000000.npy.12345678"
+    draft.write_bytes(b"half")
+    (tmp_path / "emb" / ".manifest.json.12345678").write_bytes(b"half")
+    folder.begin(SETTINGS)
+    assert sorted(p.name for p in (tmp_path / "emb").rglob("*") if p.is_file()) == [
+        "settings.json",
+        "train-000001.json",
+        "train-000001.npy",
+    ]
+    assert folder.failures("train", 1) == {5: "broken"}
