@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 import uuid
@@ -15,7 +16,7 @@ import ray
 from ray_al.assemble import DataKeys
 from ray_al.cluster.feature_store import StoreReader, actor
 from ray_al.cluster.service_metrics import PassMeter
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear
 from ray_al.services.device_scorer import DeviceScorer
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard
@@ -36,7 +37,10 @@ class ScorerHost:
         names: Sequence[str],
         own: int,
         device: str | None = None,  # which then holds all rows: no shards
+        warm: bool = False,
     ) -> None:
+        if warm:  # the first call would wait seconds for these imports; trials are starting meanwhile
+            threading.Thread(target=importlib.import_module, args=("ray_al.kernels.warm",), daemon=True).start()
         meter = PassMeter(f"scorer{own}")
         self._meter, self._coverages, self._lock = meter, OrderedDict[str, tuple[Any, float]](), threading.Lock()
         self._shards: dict[str, Shard] = {}
@@ -94,10 +98,10 @@ class RemoteShard:
     def __init__(self, host: str, dataset: str) -> None:
         self._host, self._dataset = host, dataset
 
-    def leading(self, head: LinearHead, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return ray.get(actor(self._host).part.remote(self._dataset, "leading", head, score, k, exclude))
 
-    def probs(self, head: LinearHead, split: str) -> np.ndarray:
+    def probs(self, head: Linear, split: str) -> np.ndarray:
         return ray.get(actor(self._host).part.remote(self._dataset, "probs", head, split))
 
     def coverage(self, task: KCenterTask | BadgeTask) -> Any:

@@ -121,7 +121,8 @@ def start_services(
         # Soft: a scorer whose machine is gone starts again on another.
         where = NodeAffinitySchedulingStrategy(place.node, soft=True) if place.node else "DEFAULT"
         options = {**groups, **place.options(), "scheduling_strategy": where}
-        start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i, "cuda" if place.gpus else None)
+        device, warm = "cuda" if place.gpus else None, place.cpus > 0
+        start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i, device, warm)
     index = None
     if neighbors:
         index = start(
