@@ -26,7 +26,8 @@ from ray_al.cluster.trial import Session, trial
 from ray_al.cluster.turns import Cells, InTurn, Silent
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
-from ray_al.results.dataset import adopt, compact, index
+from ray_al.results.compaction import adopt, compact
+from ray_al.results.dataset import index
 from ray_al.storage import Storage
 
 

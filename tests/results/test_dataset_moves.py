@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from ray_al import load_results
-from ray_al.results import dataset
-from ray_al.results.dataset import adopt, compact, index, read_sweep
+from ray_al.results import compaction
+from ray_al.results.compaction import adopt, compact
+from ray_al.results.dataset import index, read_sweep
 from ray_al.results.ledger import read_table
 from ray_al.storage import Storage
 from tests.results.test_ledger import _name, _run
@@ -36,14 +37,14 @@ def test_a_trajectory_that_finishes_within_compaction_loses_nothing(
 ) -> None:
     _run(sweep, 0)
     _run(sweep, 1, 2, finish=False)
-    read = dataset.read_sweep
+    read = compaction.read_sweep
 
     def late(folder: Storage) -> pa.Table:
         table = read(folder)
         _run(sweep, 1)
         return table
 
-    monkeypatch.setattr(dataset, "read_sweep", late)
+    monkeypatch.setattr(compaction, "read_sweep", late)
     compact(sweep, [_name(0), _name(1)])
     monkeypatch.undo()
     assert _sizes(sweep) == {"id00": 3, "id01": 3}
@@ -59,7 +60,7 @@ def test_a_crash_between_two_files_cuts_no_trajectory_short(
     names = [_name(seed) for seed in range(5)]
     for seed in range(5):
         _run(sweep, seed)
-    monkeypatch.setattr(dataset, "ROWS_PER_FILE", rows)
+    monkeypatch.setattr(compaction, "ROWS_PER_FILE", rows)
     write, written = Storage.write, 0
 
     def crash(self: Storage, name: str, data: bytes) -> None:

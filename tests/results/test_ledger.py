@@ -15,7 +15,8 @@ import pytest
 
 from ray_al import load_results
 from ray_al.core.round import RoundRecord
-from ray_al.results.dataset import adopt, compact, index, read_sweep
+from ray_al.results.compaction import adopt, compact
+from ray_al.results.dataset import index, read_sweep
 from ray_al.results.ledger import Ledger
 from ray_al.results.schema import SCHEMA, TrajectoryName
 from ray_al.storage import Storage
