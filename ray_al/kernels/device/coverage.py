@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
+from ray_al.kernels.device.rows import kth_largest
 
 CLOSE = 1 / 32  # of a row's squared norm; above it float32 leaves four correct digits or more
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
@@ -67,7 +68,7 @@ class DeviceCoverage:
     def leaders(self, count: int) -> Leaders:
         """The `count` free rows of largest (squared distance, priority), all when there are fewer."""
         best = self.best
-        bar = best.topk(count, sorted=False).values.amin() if count < len(best) else best.new_tensor(0.0)
+        bar = kth_largest(best, count) if count < len(best) else best.new_tensor(0.0)
         ids = torch.nonzero(best >= bar.clamp(min=0))[:, 0]
         squares, priority = best[ids], priorities(ids, self._salt)
         order = torch.argsort(priority, descending=True, stable=True)

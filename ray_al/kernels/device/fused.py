@@ -198,4 +198,5 @@ def _shared_bytes(x: torch.Tensor) -> int:
     """Shared memory that a block of the device may use, less what reductions need."""
     if not x.is_cuda:
         return 0
-    return int(torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin) - 8192
+    found = torch.cuda.get_device_properties(x.device)
+    return int(getattr(found, "shared_memory_per_block_optin", 99 << 10)) - 8192

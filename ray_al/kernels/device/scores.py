@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.device.rows import DeviceRows, taken_ids, wide_product
+from ray_al.kernels.device.rows import DeviceRows, kth_largest, taken_ids, wide_product
 
 SCORES = ("entropy", "least_confidence", "margin", "bald")
 BACKENDS = ("torch", "triton")
@@ -188,7 +188,7 @@ def top(
 def _best(values: torch.Tensor, k: int, taken: torch.Tensor, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best of values (N,), which are overwritten. Only rows no worse than the k-th leave the device."""
     values[taken] = -torch.inf
-    bar = values.topk(k, sorted=False).values.amin()
+    bar = kth_largest(values, k)
     ids = torch.nonzero(values >= bar)[:, 0]
     found, scores = ids.cpu().numpy(), values[ids].cpu().numpy()
     order = np.random.default_rng(seed).permutation(len(found))
