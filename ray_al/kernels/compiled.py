@@ -15,6 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CLOSE = np.float32(1 / 32)  # of a row's squared norm; above it float32 leaves four correct digits or more
 NOISE = np.float32(1e-5)  # of the norm: what float32 may have made of a value
+_LEAST = np.finfo(np.float32).tiny
+_ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
 
 
 def compiled(function: F) -> F:
@@ -42,6 +44,22 @@ def _exp(x: np.float32) -> np.float32:
     return np.float32(0.0) if low else p * power
 
 
+@numba.njit(inline="always")
+def _log(x: np.float32) -> np.float32:
+    """log of x >= 0 with a relative error below 3e-7; that of the least normal number for what is smaller."""
+    bits = np.float32(max(x, _LEAST)).view(np.int32)
+    k = np.int32(np.int32(bits - _ROOT_HALF) >> np.int32(23))  # x = 2^k f, f from sqrt(1/2) up to sqrt(2)
+    f = np.int32(bits - np.int32(k << np.int32(23))).view(np.float32)
+    s = (f - np.float32(1.0)) / (f + np.float32(1.0))  # log f = 2 artanh s, |s| < 0.172
+    square = s * s
+    p = np.float32(1.0 / 9.0)
+    p = p * square + np.float32(1.0 / 7.0)
+    p = p * square + np.float32(1.0 / 5.0)
+    p = p * square + np.float32(1.0 / 3.0)
+    p = p * square + np.float32(1.0)
+    return np.float32(k) * np.float32(0.6931471805599453) + np.float32(2.0) * s * p
+
+
 @compiled
 def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """out (n,) = entropy in nats of softmax(logits (C, n) + bias (C,)); NaN where a logit is not finite."""
@@ -64,6 +82,60 @@ def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     for j in range(n):
         h = np.log(total[j]) - weighted[j] / total[j]
         out[j] = np.float32(0.0) if h < 0 else h  # not max(): NaN stays
+
+
+@compiled
+def mean_softmax(logits: np.ndarray, bias: np.ndarray, mean: np.ndarray, within: np.ndarray) -> None:
+    """mean (C, n) = the mean of T members' probabilities, within (n,) = that of their entropies in nats.
+
+    Members' logits (T*C, n), bias (T, C), come one after the other; logits are overwritten. NaN in all of a column where
+    one of its logits is not finite.
+    """
+    members, classes = bias.shape
+    n = logits.shape[1]
+    top, total, weighted = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    mean[:] = 0
+    within[:] = 0
+    share = np.float32(1.0) / np.float32(members)
+    for t in range(members):
+        top[:] = -np.inf
+        total[:] = 0
+        weighted[:] = 0
+        for c in range(classes):
+            row, b = logits[t * classes + c], bias[t, c]
+            for j in range(n):
+                top[j] = max(top[j], row[j] + b)
+        for c in range(classes):
+            row, b = logits[t * classes + c], bias[t, c]
+            for j in range(n):
+                z = row[j] + b - top[j]
+                e = _exp(z)
+                row[j] = e
+                total[j] += e + np.float32(0.0) * z  # 0 * NaN is NaN
+                weighted[j] += e * z
+        for j in range(n):
+            within[j] += (np.log(total[j]) - weighted[j] / total[j]) * share
+        for c in range(classes):
+            row, sums = logits[t * classes + c], mean[c]
+            for j in range(n):
+                sums[j] += row[j] / total[j] * share
+
+
+@compiled
+def bald(mean: np.ndarray, within: np.ndarray, out: np.ndarray) -> None:
+    """out (n,) = entropy of the mean (C, n) less that within, of `mean_softmax`: what label and member share, in nats.
+
+    Houlsby et al. 2011. NaN stays.
+    """
+    classes, n = mean.shape
+    out[:] = 0
+    for c in range(classes):
+        row = mean[c]
+        for j in range(n):
+            out[j] -= row[j] * _log(row[j])  # 0 log 0 is 0
+    for j in range(n):
+        shared = out[j] - within[j]
+        out[j] = np.float32(0.0) if shared < 0 else shared  # rounding may leave -1e-7; not max(): NaN stays
 
 
 @compiled

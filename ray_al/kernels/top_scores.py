@@ -9,51 +9,101 @@ from ray_al.kernels import blocks, compiled
 from ray_al.kernels.passes import Block, Rows, widened
 
 SCORES = ("entropy", "least_confidence", "margin")
+BALD = "bald"  # the score of a committee's members; the others score its mean probabilities, too
 
 
 def _check_score(score: str) -> None:
-    if score not in SCORES:
-        raise ValueError(f"unknown score {score!r}; known: {', '.join(SCORES)}")
+    if score not in (*SCORES, BALD):
+        raise ValueError(f"unknown score {score!r}; known: {', '.join((*SCORES, BALD))}")
 
 
 def uncertainty(probs: np.ndarray, score: str) -> np.ndarray:
-    """Uncertainty of each row of probs (n, C): (n,) float32, higher = less certain.
+    """Uncertainty of each row of probs (n, C), or of (T, n, C) for "bald": (n,) float32, higher = less certain.
 
-    "entropy" in nats, "least_confidence" 1 - p1, "margin" 1 - (p1 - p2), p1 and p2 the two largest probabilities.
+    "entropy" in nats, "least_confidence" 1 - p1, "margin" 1 - (p1 - p2), p1 and p2 the two largest probabilities;
+    "bald" is the mutual information of label and member in nats, the entropy of the mean less the mean entropy
+    (Houlsby et al. 2011; Gal et al. 2017).
 
     Raises:
         ValueError: an unknown score, or a probability that is not finite or is negative.
     """
     _check_score(score)
+    if score == BALD:
+        return _bald(probs)
     blocks.check_matrix(probs, "probs")
 
     def work(start: int, stop: int) -> np.ndarray:
-        p = blocks.float_rows(probs, start, stop)
-        blocks.check_finite(p, "probs", start)
-        if (p < 0).any():
-            raise ValueError(f"probs has the negative value {p.min().item()} in rows {start}..{stop - 1}")
-        p = p.T.contiguous()  # (C, n)
-        if score == "entropy":
-            return torch.special.entr(p).sum(0).clamp_(min=0).numpy()
-        first = p.amax(0)
-        if score == "least_confidence":
-            return (1 - first).numpy()
-        largest = p == first
-        second = torch.where(largest.sum(0) > 1, first, p.masked_fill(largest, 0).amax(0))
-        return (1 - (first - second)).numpy()
+        return _of_classes(_checked(probs, start, stop), score).numpy()
 
     return np.concatenate(blocks.map_blocks(work, len(probs), blocks.block_rows(2 * probs.shape[1])))
 
 
+def _checked(probs: np.ndarray, start: int, stop: int) -> torch.Tensor:
+    """Rows of probs (n, C) as (C, stop - start) float32."""
+    p = blocks.float_rows(probs, start, stop)
+    blocks.check_finite(p, "probs", start)
+    if (p < 0).any():
+        raise ValueError(f"probs has the negative value {p.min().item()} in rows {start}..{stop - 1}")
+    return p.T.contiguous()
+
+
+def _of_classes(p: torch.Tensor, score: str) -> torch.Tensor:
+    """`uncertainty` of probabilities (C, n)."""
+    if score == "entropy":
+        return torch.special.entr(p).sum(0).clamp_(min=0)
+    first = p.amax(0)
+    if score == "least_confidence":
+        return 1 - first
+    largest = p == first
+    second = torch.where(largest.sum(0) > 1, first, p.masked_fill(largest, 0).amax(0))
+    return 1 - (first - second)
+
+
+def _bald(probs: np.ndarray) -> np.ndarray:
+    if probs.ndim != 3 or not len(probs):
+        raise ValueError(f"bald needs probs (T, n, C) of T members, got shape {probs.shape}")
+    for member in probs:
+        blocks.check_matrix(member, "probs")
+
+    def work(start: int, stop: int) -> np.ndarray:
+        members = torch.stack([_checked(member, start, stop) for member in probs])  # (T, C, n)
+        within = torch.special.entr(members).sum(1).mean(0)
+        return (torch.special.entr(members.mean(0)).sum(0) - within).clamp_(min=0).numpy()
+
+    rows = blocks.block_rows(2 * len(probs) * probs.shape[2])
+    return np.concatenate(blocks.map_blocks(work, probs.shape[1], rows))
+
+
 def _head(x: Rows, weights: np.ndarray, bias: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """Weights (C, d) as a tensor and bias (C,), both float32, checked."""
-    blocks.check_matrix(weights, "weights")
-    if weights.shape[1] != x.width or bias.shape != weights.shape[:1]:
+    """Weights (C, d) as a tensor and bias (C,), both float32, checked; of (T, C, d) all members' (T*C, d), (T, C)."""
+    if weights.ndim != 3:
+        blocks.check_matrix(weights, "weights")
+    if 0 in weights.shape or weights.shape[-1] != x.width or bias.shape != weights.shape[:-1]:
         raise ValueError(f"weights {weights.shape} and bias {bias.shape} do not fit x {x.x.shape}")
     for array, name in ((weights, "weights"), (bias, "bias")):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}")
-    return blocks.float_rows(weights, 0, len(weights)), np.ascontiguousarray(bias, np.float32)
+    return _columns(weights), np.ascontiguousarray(bias, np.float32)
+
+
+def _columns(weights: np.ndarray) -> torch.Tensor:
+    flat = weights.reshape(-1, weights.shape[-1])
+    return blocks.float_rows(flat, 0, len(flat))
+
+
+def _mean_softmax(product: torch.Tensor, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probabilities (C, n) of a committee, and its members' mean entropy (n,); the product (T*C, n) is spent."""
+    n = product.shape[1]
+    mean, within = np.empty((bias.shape[1], n), np.float32), np.empty(n, np.float32)
+    compiled.mean_softmax(product.numpy(), bias, mean, within)
+    return mean, within
+
+
+def _softmax(product: torch.Tensor, bias: np.ndarray) -> np.ndarray:
+    """(n, C) probabilities of one head, or the mean of a committee's."""
+    if bias.ndim == 2:
+        return _mean_softmax(product, bias)[0].T
+    return torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
 
 
 def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
@@ -67,15 +117,17 @@ def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
 def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """softmax(x @ weights.T + bias): x (n, d) or the rows of a shard, weights (C, d), bias (C,) -> (n, C) float32.
 
+    Of a committee, weights (T, C, d) and bias (T, C), the mean of its members'.
+
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
     """
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
-    out = np.empty((len(rows), len(bias)), np.float32)
+    out = np.empty((len(rows), bias.shape[-1]), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        probs = torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
+        probs = _softmax(product, bias)
         _check_logits(rows, block.start, probs[:, 0])
         out[block.start - rows.start : block.stop - rows.start] = probs
 
@@ -85,18 +137,24 @@ def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) ->
 
 def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
-    columns = widened(blocks.float_rows(weights, 0, len(weights)))
-    product = torch.mm(columns, blocks.float_rows(x, 0, len(x)).T)[: len(weights)]
-    return torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
+    columns = _columns(weights)
+    product = torch.mm(widened(columns), blocks.float_rows(x, 0, len(x)).T)[: len(columns)]
+    return _softmax(product, bias)
 
 
 def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
     """`uncertainty` of the linear head's probabilities, (N,) float32; the N x C probabilities never exist.
 
+    Of a committee, weights (T, C, d) and bias (T, C), its mean probabilities' score, or "bald".
+
     Raises:
         ValueError: an unknown score, shapes that do not fit, or values that are not finite.
     """
     _check_score(score)
+    if weights.ndim == 3:
+        return _committee_scores(x, weights, bias, score)
+    if score == BALD:
+        raise ValueError(f"bald compares the members of a committee, weights (T, C, d); got one head {weights.shape}")
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
     out = np.empty(len(rows), np.float32)
@@ -112,6 +170,32 @@ def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarr
             if score == "margin":
                 values += second
         _check_logits(rows, block.start, values)
+
+    rows.sweep(work, columns)
+    return out
+
+
+def linear_bald(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """(N,) float32 mutual information, in nats, of the label and the member of a committee (T, C, d), (T, C).
+
+    One pass over the rows for all members.
+    """
+    return linear_uncertainty(x, weights, bias, BALD)
+
+
+def _committee_scores(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
+    rows = x if isinstance(x, Rows) else Rows(x)
+    columns, bias = _head(rows, weights, bias)
+    out = np.empty(len(rows), np.float32)
+
+    def work(block: Block, product: torch.Tensor) -> None:
+        values = out[block.start - rows.start : block.stop - rows.start]
+        mean, within = _mean_softmax(product, bias)
+        _check_logits(rows, block.start, within)
+        if score == BALD:
+            compiled.bald(mean, within, values)
+        else:
+            values[:] = _of_classes(torch.from_numpy(mean), score).numpy()
 
     rows.sweep(work, columns)
     return out

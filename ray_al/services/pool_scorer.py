@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear, LinearHead
 from ray_al.core.pool import SpaceReader
 from ray_al.services.excerpt import Excerpt
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard, ShardLike
@@ -69,7 +69,7 @@ class PoolScorer:
         ((weights, bias),) = fit_logistic([(rows, labels)], classes, l2)
         return LinearHead(space, weights, bias)
 
-    def linear_probs(self, head: LinearHead, ids: np.ndarray | None, split: str) -> np.ndarray:
+    def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray:
         """(n, C) float32 class probabilities of rows `ids` of a split, all when None."""
         from ray_al.kernels.top_scores import linear_probs
 
@@ -80,7 +80,7 @@ class PoolScorer:
         return np.concatenate(self._ask(lambda part: part.probs(head, split)))
 
     def linear_top(
-        self, head: LinearHead, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+        self, head: Linear, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         from ray_al.kernels.blocks import free_mask
         from ray_al.kernels.top_scores import best_of
@@ -95,7 +95,7 @@ class PoolScorer:
         return best_of(ids, values, k, seed)
 
     def linear_badge(
-        self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
+        self, head: Linear, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         from ray_al.kernels.blocks import check_ids, free_mask
         from ray_al.kernels.kmeanspp import draw_badge

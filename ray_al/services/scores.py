@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from ray_al.core.interfaces import Model
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear
 from ray_al.services.excerpt import Excerpt
 
 
 @dataclass(frozen=True)
 class LinearScores:
-    """Bulk reads for a linear head (None before any label: only what needs no model).
+    """Bulk reads for a linear head or a committee of them (None before any label: only what needs no model).
 
     `service` is a `PoolScorer` or a client with its methods; `default_space` is where distances are taken when a
     strategy names no space: for a linear model the space it was fitted on is its embedding.
     """
 
     service: Any
-    head: LinearHead | None
+    head: Linear | None
     default_space: str
 
-    def _need_head(self) -> LinearHead:
+    def _need_head(self) -> Linear:
         if self.head is None:
             raise ValueError("this strategy scores with a model, and there is none before any label")
         return self.head
@@ -82,6 +82,8 @@ class ModelScores:
     def _outputs(self, head: str, among: np.ndarray | None) -> np.ndarray:
         if among is not None:
             return self.model.output(head, among)
+        if head == "mc_probs":
+            return self.model.output(head)  # (T, N, C): large, and read once a round
         return self._probs if head == "probs" else self._embedding
 
     def _own(self, space: str | None) -> bool:
@@ -93,7 +95,8 @@ class ModelScores:
         from ray_al.kernels.top_scores import top_k, uncertainty
 
         inside = Excerpt.of(among)
-        ids, values = top_k(uncertainty(self._outputs("probs", among), score), k, inside.rows(exclude), seed)
+        probs = self._outputs("mc_probs" if score == "bald" else "probs", among)
+        ids, values = top_k(uncertainty(probs, score), k, inside.rows(exclude), seed)
         return inside.ids(ids), values
 
     def badge(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear
 from ray_al.core.pool import SpaceReader
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class KCenterTask:
 class BadgeTask:
     """Distances between gradient embeddings under a linear head."""
 
-    head: LinearHead
+    head: Linear
     exclude: np.ndarray
     seed: int
 
@@ -49,9 +49,9 @@ class CoverageLost(RuntimeError):
 class ShardLike(Protocol):
     """A shard here, or one in another process."""
 
-    def leading(self, head: LinearHead, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def probs(self, head: LinearHead, split: str) -> np.ndarray: ...
+    def probs(self, head: Linear, split: str) -> np.ndarray: ...
 
     def coverage(self, task: KCenterTask | BadgeTask) -> Coverage: ...
 
@@ -78,7 +78,7 @@ class Shard:
                 self._rows[space, split] = Rows(self._reader.read(space, split), self._place, self._observe)
             return self._rows[space, split]
 
-    def leading(self, head: LinearHead, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and uncertainties of the shard's k most uncertain items, and of all that equal the last of these."""
         from ray_al.kernels.blocks import check_ids
         from ray_al.kernels.top_scores import leading, linear_uncertainty
@@ -90,7 +90,7 @@ class Shard:
         at, values = leading(values, k, free[rows.start : rows.stop])
         return at + rows.start, values
 
-    def probs(self, head: LinearHead, split: str) -> np.ndarray:
+    def probs(self, head: Linear, split: str) -> np.ndarray:
         """(n, C) float32 of the shard's rows of a split."""
         from ray_al.kernels.top_scores import linear_probs
 
@@ -117,7 +117,7 @@ class Shard:
         from ray_al.kernels.top_scores import linear_probs_of_block
 
         head, rows = task.head, self.rows(task.head.space, "pool")
-        table = self._kept_probs(head, 4 * len(rows) * len(head.bias))
+        table = self._kept_probs(head, 4 * len(rows) * head.bias.shape[-1])
 
         def probs(start: int, stop: int) -> np.ndarray:
             if table is not None and rows.start <= start and stop <= rows.stop:
@@ -126,7 +126,7 @@ class Shard:
 
         return RowCoverage(GradientEmbedding(rows, probs), _free(rows.count, task.exclude), task.seed)
 
-    def _kept_probs(self, head: LinearHead, size: int) -> np.ndarray | None:
+    def _kept_probs(self, head: Linear, size: int) -> np.ndarray | None:
         """The shard's probabilities, unless selections under way hold too many bytes of them already."""
         with self._lock:
             if self._held + size > PROBS_BYTES:
