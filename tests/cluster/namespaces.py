@@ -3,7 +3,8 @@
 A node is a set of Linux namespaces: its own address on a private bridge, its own process table, /dev/shm and /tmp/ray.
 Only the file system is common, as a shared folder is on a real cluster. Killing a node kills the first process of its
 process namespace, with which the kernel ends every other one at once; cutting its link is what a broken switch does.
-Needs root, iproute2 and util-linux; nothing outside of the namespaces is changed.
+Needs root, iproute2 and util-linux; nothing outside of the namespaces is changed. When the process that made the
+nodes ends, in any way, so do they.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,11 +26,20 @@ RAY = str(Path(sys.executable).parent / "ray")
 HEAD = "head"
 PORT = 6379
 START_SECONDS = 120
-# What a node does before Ray starts: shared memory and /tmp/ray of its own. The shell stays as the first process of
-# the process namespace, where it takes in orphans. It keeps Ray in the foreground: when Ray ends, so does the node.
+# What a node does first: shared memory, /tmp/ray and a home folder of its own, so that what lies in the real ones is
+# neither seen nor changed. The shell stays as the first process of the process namespace, where it takes in orphans,
+# and keeps the node's program in the foreground: when that ends, so does the node.
 BOOT = """
-hostname {name} && mount -t tmpfs -o size={shm}m tmpfs /dev/shm && mount --bind {folder} /tmp/ray || exit 97
-{ray} & wait $!
+set -e
+hostname {name}
+mkdir -p {folder}/ray {folder}/home {folder}/sshd
+mount -t tmpfs -o size={shm}m tmpfs /dev/shm
+mount --bind {folder}/ray /tmp/ray
+sed 's#^root:\\([^:]*:[^:]*:[^:]*:[^:]*\\):[^:]*:#root:\\1:{folder}/home:#' /etc/passwd > {folder}/passwd
+mount --bind {folder}/passwd /etc/passwd
+export HOME={folder}/home
+{program} &
+wait $!
 """
 
 
@@ -37,7 +47,7 @@ def missing() -> str:
     """Why such a cluster cannot be started here; empty when it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    tools = [tool for tool in ("ip", "unshare", "nsenter", "mount") if shutil.which(tool) is None]
+    tools = [tool for tool in ("ip", "unshare", "nsenter", "setpriv", "mount") if shutil.which(tool) is None]
     if tools:
         return f"not installed: {', '.join(tools)}"
     probe = f"ral-{secrets.token_hex(3)}"
@@ -66,6 +76,7 @@ class Node:
     address: str
     process: subprocess.Popen[bytes]
     log: Path
+    folder: Path  # holds home/ and ray/ of the node
 
     @property
     def init(self) -> int | None:
@@ -86,6 +97,7 @@ class NamespaceCluster:
 
     workers: int = 2
     cpus: int = 1
+    ray: bool = True  # start Ray on the nodes; otherwise `program` gives what runs there
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     nodes: dict[str, Node] = field(default_factory=dict)
 
@@ -101,10 +113,11 @@ class NamespaceCluster:
             self._add_namespace(self._hub)
             _ip("-n", self._hub, "link", "add", "br0", "type", "bridge")
             _ip("-n", self._hub, "link", "set", "br0", "up")
-            self.start(HEAD)
-            for number in range(self.workers):
-                self.start(f"node{number + 1}")
-            self.wait(self.workers + 1)
+            Path("/tmp/ray").mkdir(exist_ok=True)  # a place to mount on
+            for name in (HEAD, *(f"node{number + 1}" for number in range(self.workers))):
+                self.start(name)
+            if self.ray:
+                self.wait(self.workers + 1)
         except BaseException:
             self.__exit__()
             raise
@@ -129,22 +142,25 @@ class NamespaceCluster:
             _ip("-n", space, "link", "set", "eth0", "up")
         folder = self._scratch / f"{name}-{secrets.token_hex(2)}"
         folder.mkdir()
-        Path("/tmp/ray").mkdir(exist_ok=True)  # a place to mount on; what it holds here is not touched
-        where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
-        join = [f"--address={self._net}.1:{PORT}"]
-        ray = [RAY, "start", "--block", *(where if name == HEAD else join), f"--node-ip-address={address}"]
-        ray += [f"--num-cpus={self.cpus}", "--object-store-memory=200000000", "--disable-usage-stats"]
-        boot = BOOT.format(name=name, shm=512, folder=folder, ray=" ".join(ray))
+        boot = BOOT.format(name=name, shm=512, folder=folder, program=self.program(name, address, folder))
         apart = ["unshare", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child"]
         log = self._scratch / f"{folder.name}.log"
         with open(log, "wb") as out:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", space, *apart, "bash", "-c", boot],
+                ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, *apart, "bash", "-c", boot],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=self.environment(),
             )  # fmt: skip
-        self.nodes[name] = Node(name, address, process, log)
-        if name == HEAD:
+        self.nodes[name] = Node(name, address, process, log, folder)
+        if self.ray and name == HEAD:
             self._wait_for_head()
+
+    def program(self, name: str, address: str, folder: Path) -> str:
+        """The command line that a node runs as long as it lives."""
+        where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
+        join = [f"--address={self._net}.1:{PORT}"]
+        ray = [RAY, "start", "--block", *(where if name == HEAD else join), f"--node-ip-address={address}"]
+        ray += [f"--num-cpus={self.cpus}", "--object-store-memory=200000000", "--disable-usage-stats"]
+        return " ".join(ray)
 
     def kill(self, name: str) -> None:
         """End all processes of a node at once, without a word to anybody."""
@@ -190,7 +206,8 @@ class NamespaceCluster:
 
     def popen(self, command: Sequence[str], out: Path, cwd: Path, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command on the head node."""
-        inside = self.inside(HEAD, "env", f"--chdir={cwd}", *command)
+        home = f"HOME={self.nodes[HEAD].folder}/home"
+        inside = self.inside(HEAD, "env", f"--chdir={cwd}", home, *command)
         with open(out, "wb") as log:
             return subprocess.Popen(
                 inside, stdout=log, stderr=subprocess.STDOUT, env={**self.environment(), **environment}
@@ -227,9 +244,3 @@ class NamespaceCluster:
         _ip("netns", "add", space)
         self._stack.callback(subprocess.run, ["ip", "netns", "del", space], capture_output=True, check=False)
         _ip("-n", space, "link", "set", "lo", "up")
-
-
-@contextlib.contextmanager
-def cluster(workers: int = 2, cpus: int = 1) -> Iterator[NamespaceCluster]:
-    with NamespaceCluster(workers, cpus) as started:
-        yield started
