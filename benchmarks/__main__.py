@@ -11,14 +11,18 @@ QUICK = {
     "kernels": ["--quick"],
     "mnist_against_skactiveml": ["--seeds", "1", "--rounds", "2"],
     "random_kills": ["--kills", "3"],
+    "grid": ["--grids", "cifar10", "--seeds", "1", "--rounds", "2"],
+    "trial_memory": ["--counts", "1", "4"],
+    "scheduler_scale": ["--trajectories", "300"],
 }
+NEED_DATA = ("mnist_against_skactiveml", "grid", "trial_memory")
 
 
 def main() -> None:
     quick = "--quick" in sys.argv[1:]
     for name, short in QUICK.items():
-        if name.startswith("mnist") and "RAY_AL_DATA" not in os.environ:
-            print(f"{name}: skipped, RAY_AL_DATA does not name a folder with mnist.npz")
+        if name in NEED_DATA and "RAY_AL_DATA" not in os.environ:
+            print(f"{name}: skipped, RAY_AL_DATA does not name a folder with the data it reads")
             continue
         print(f"== {name}", flush=True)
         out = ["--out", os.devnull] if quick else []

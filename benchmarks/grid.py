@@ -94,10 +94,7 @@ def run_ours(grid: Grid) -> dict[str, Any]:
         "extrapolated": False,
         **watch.summary(),
         # Seconds a strategy's trajectories waited for each phase: several run at a time, so more than wall time in sum.
-        "waited": {
-            str(s): {k.removeprefix("seconds_"): round(float(v), 2) for k, v in row.items()}
-            for s, row in phases.iterrows()
-        },
+        "waited": {str(strategy): row for strategy, row in phases.round(2).to_dict("index").items()},
         "accuracy": {
             s: frame[frame.strategy == s].pivot(index="seed", columns="round", values="accuracy").to_numpy().tolist()
             for s in grid.strategies
@@ -122,7 +119,12 @@ def run_processes(side: str, grid: Grid, at_once: int, cap: float) -> dict[str, 
                         del running[key]
                 while left and len(running) < at_once:
                     strategy, seed = key = left.pop(0)
-                    task = {"side": side, "data": str(data), "storage": folder, "protocol": grid.protocol}
+                    task: dict[str, Any] = {
+                        "side": side,
+                        "data": str(data),
+                        "storage": folder,
+                        "protocol": grid.protocol,
+                    }
                     task |= {"strategy": strategy, "seed": seed}
                     command = [sys.executable, "-m", "benchmarks.grid_sides", json.dumps(task)]
                     with open(Path(folder, f"{strategy}-{seed}.jsonl"), "wb") as out:

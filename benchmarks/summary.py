@@ -113,11 +113,87 @@ def kills(result: dict[str, Any]) -> str:
 column but timing, host, device and versions."""
 
 
+def grid(result: dict[str, Any]) -> str:
+    names = {"ours": "`ray-al run`", "usual": "scikit-learn and numpy", "own": "ray-al without Ray"}
+    rows, notes = [], []
+    for name, entry in result["grids"].items():
+        for side, found in entry["sides"].items():
+            compared = entry.get("comparison", {}).get(side, {})
+            ratio = compared.get("trajectories_per_hour")
+            mark = "~" if found["extrapolated"] else ""
+            rows.append(
+                (
+                    name, names[side], f"{found['wall_seconds']:.0f}", f"{mark}{found['trajectories_per_hour']:.0f}",
+                    f"{mark}{ratio:.1f}x" if ratio else "", found["processes_at_once"],
+                    f"{found['machine_peak_mb']:.0f}", f"{found['private_mb_mean']:.0f}", _largest_gap(compared),
+                )
+            )  # fmt: skip
+        size = entry["grid"]
+        notes.append(f"{name}: {size['batch']} labels at first and {size['batch']} more a round, {size['classes']} classes")
+    size = next(iter(result["grids"].values()))["grid"]
+    head = ("features", "side", "wall s", "trajectories/h", "ray-al run to it", "at once", "machine MB", "MB a trajectory", "largest gap, standard errors")  # fmt: skip
+    return f"""## A whole grid against independent processes
+
+{where(result["machine"])} `python -m benchmarks.grid`
+
+{len(size["strategies"])} strategies x {size["seeds"]} seeds x {size["rounds"]} rounds of logistic regression on real image embeddings ({"; ".join(notes)}).
+`ray-al run` is the whole command on empty storage; the other sides run one process per trajectory, as many at a time as there are cores.
+A figure with ~ is extrapolated from the rounds that were measured within the cap. MB: peak of the whole machine over its state before, and
+private memory of a trajectory's process. Gap: the largest of all strategies and rounds between mean accuracies, in standard errors.
+
+{table(head, rows)}"""
+
+
+def _largest_gap(compared: dict[str, Any]) -> str:
+    found = {s: row["largest_gap_in_standard_errors"] for s, row in compared.get("curves", {}).items()}
+    known = {s: gap for s, gap in found.items() if gap is not None}
+    worst = max(known, key=lambda s: known[s], default=None)
+    return "" if worst is None else f"{known[worst]:.1f} ({worst})"
+
+
+def trial_memory(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            c["trajectories"], f"{c['trial_private_mb_mean']:.0f}", f"{c['trial_private_mb_largest']:.0f}",
+            f"{c['trial_proportional_mb_mean']:.0f}", f"{c['machine_mb_peak'] / 1024:.1f}", f"{c['rounds_per_second']:.1f}",
+            " to ".join(map(str, c["rounds_fewest_and_most"])),
+        )
+        for c in result["cells"]
+    ]  # fmt: skip
+    head = ("at once", "private MB a trial, mean", "largest", "proportional MB", "machine GiB", "rounds/s", "rounds each meanwhile")
+    return f"""## Memory of a further trajectory
+
+{where(result["machine"])} `python -m benchmarks.trial_memory`
+
+Logistic regression with entropy on the CIFAR-10 features, each trajectory in a trial process of its own: **{result["cells"][-1]["trial_private_mb_mean"]:.0f} MB private** with
+{result["cells"][-1]["trajectories"]} at once; the machine's peak grows by {result.get("machine_mb_per_extra_trajectory", float("nan")):.0f} MB with each further one.
+
+{table(head, rows)}"""
+
+
+def scheduler_scale(result: dict[str, Any]) -> str:
+    s = result["seconds"]
+    rows = [(f"{p['trajectories']:,}", f"{p['per_minute']:.0f}", f"{p['driver_private_mb']:.0f}") for p in result["portions"]]
+    return f"""## {result["trajectories"]:,} trajectories in one sweep
+
+{where(result["machine"])} `python -m benchmarks.scheduler_scale`
+
+{result["rounds"]} rounds each of `random` with a learner that does nothing: **{result["trajectories_per_minute"]:.0f} trajectories a minute**, the last portion at
+**{100 * result["last_portion_to_first"]:.0f}%** of the first one's pace; the driver has {result["driver_private_mb_peak"]:.0f} MB of its own at its peak, the whole machine used {result["machine_mb_peak"] / 1024:.1f} GiB.
+First trajectory done after {s["to_first_trajectory"]:.0f} s; compaction and report {s["compaction_and_report"]:.0f} s; afterwards `plan` {s["plan_after"]:.1f} s, `status` {s["status_after"]:.1f} s,
+`results` {s["results_after"]:.1f} s, `report` {s["report_after"]:.1f} s, and `run` with nothing left to do {s["run_again_with_nothing_to_do"]:.1f} s. {result["result_files"]} result files, {result["result_mb"]:.1f} MB.
+
+{table(("trajectories done", "a minute", "driver MB"), rows)}"""
+
+
 SECTIONS = {
     "runner_overhead": overhead,
     "mnist_against_skactiveml": mnist,
     "kernels": kernels,
     "random_kills": kills,
+    "grid": grid,
+    "trial_memory": trial_memory,
+    "scheduler_scale": scheduler_scale,
 }
 
 
