@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from ray_al.learners.cnn import Cnn
+from ray_al.learners.committee import LogRegCommittee
 from ray_al.learners.logreg import LogReg
 from ray_al.learners.svc import Svc
 from ray_al.strategies.badge import Badge
@@ -57,12 +58,14 @@ class Method:
 INJECTED = frozenset({"service"})  # set by the runner, never by a sweep file
 PROBS = frozenset({"probs"})
 GRADIENT = frozenset({"probs", "embedding"})
+MEMBERS = frozenset({"mc_probs"})
 
 STRATEGIES: Mapping[str, Method] = {
     "random": Method(Random, "uniform sampling", cold_start=True),
     "entropy": Method(TopScore, "highest predictive entropy", PROBS, fixed={"score": "entropy"}),
     "margin": Method(TopScore, "smallest gap of the two top classes", PROBS, fixed={"score": "margin"}),
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
+    "bald": Method(TopScore, "highest mutual information of label and model", MEMBERS, fixed={"score": "bald"}),
     "kcenter_greedy": Method(
         KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False
     ),
@@ -76,6 +79,9 @@ STRATEGIES: Mapping[str, Method] = {
 
 LEARNERS: Mapping[str, Method] = {
     "logreg": Method(LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True),
+    "logreg_committee": Method(
+        LogRegCommittee, "logistic regressions on resamples", heads=LogRegCommittee.heads, on_images=False, served=True
+    ),
     "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False),
     "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True),
 }

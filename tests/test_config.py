@@ -232,6 +232,9 @@ def test_all_faults_at_once() -> None:
 def test_a_learner_without_a_needed_head() -> None:
     raw = _with(axes={"strategy": ["badge"], "learner": ["tests.test_config:NoSpace"]})
     assert any("strategy 'badge' needs the head embedding" in fault for fault in _faults(raw))
+    raw = _with(axes={"strategy": ["bald"], "learner": ["logreg_committee", "logreg"]})
+    (fault,) = _faults(raw)
+    assert "strategy 'bald' needs the head mc_probs, which learner 'logreg' does not offer" in fault
 
 
 def test_yaml_faults(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ class Model(Protocol):
     """A fitted learner. `output("probs")` always exists; other heads as the learner declares them."""
 
     def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
-        """Head values for rows `ids` of a split (all when None): "probs" is (n, C), "embedding" (n, D)."""
+        """Head values for rows `ids` of a split (all when None): "probs" is (n, C), "embedding" (n, D).
+
+        "mc_probs" (T, n, C) are those of T members, or of T draws, of which "probs" is the mean.
+        """
         ...
 
 
@@ -61,7 +64,7 @@ class PoolScores(Protocol):
     def top(
         self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k ids of highest "entropy", "least_confidence" or "margin" uncertainty, best first, and their scores."""
+        """The k ids of highest "entropy", "least_confidence", "margin" or "bald", best first, and their scores."""
         ...
 
     def kcenter(

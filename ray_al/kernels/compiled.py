@@ -88,8 +88,8 @@ def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
 def mean_softmax(logits: np.ndarray, bias: np.ndarray, mean: np.ndarray, within: np.ndarray) -> None:
     """mean (C, n) = the mean of T members' probabilities, within (n,) = that of their entropies in nats.
 
-    Members' logits (T*C, n), bias (T, C), come one after the other; logits are overwritten. NaN in all of a column where
-    one of its logits is not finite.
+    Members' logits (T*C, n) come one after the other, and are overwritten; bias (T, C). NaN in both where a logit is
+    not finite.
     """
     members, classes = bias.shape
     n = logits.shape[1]

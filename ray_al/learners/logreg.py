@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ray_al.core.labeled_set import LabeledSet
-from ray_al.core.linear import LinearHead, LinearService
+from ray_al.core.linear import Linear, LinearService
 from ray_al.core.pool import Pool
 from ray_al.core.query import PseudoLabels
 
@@ -17,7 +17,7 @@ from ray_al.core.query import PseudoLabels
 class LinearModel:
     """A linear head and the service that applies it. Its embedding is its input space."""
 
-    linear: LinearHead
+    linear: Linear
     service: LinearService
     pool: Pool
 

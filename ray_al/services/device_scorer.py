@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear, LinearCommittee, LinearHead
 from ray_al.core.pool import SpaceReader
 from ray_al.services.fuser import Fuser
 from ray_al.services.pool_scorer import PoolScorer
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class DeviceScorer(PoolScorer):
     """Holds all rows of every space that is asked for on one device; each answer is independent of its batch.
 
-    Answers are those of `PoolScorer` up to float32 rounding: near-ties may fall the other way. k-means, typicality and
-    calls `among` some items run on the CPU.
+    Answers are those of `PoolScorer` up to float32 rounding: near-ties may fall the other way. k-means, typicality,
+    calls `among` some items, and of a committee all but BALD and probabilities run on the CPU.
 
     Args:
         device: "cuda", "cuda:1", ...
@@ -52,15 +52,18 @@ class DeviceScorer(PoolScorer):
         )
         return LinearHead(space, found.weights, found.bias)
 
-    def linear_probs(self, head: LinearHead, ids: np.ndarray | None, split: str) -> np.ndarray:
+    def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray:
+        if isinstance(head, LinearCommittee):
+            mean = sum(self.linear_probs(member, ids, split) for member in head.heads) / np.float32(len(head.heads))
+            return np.asarray(mean, np.float32)
         pool = self._pool(head.space, split)
         # Alone in its batch: the answer is larger than what there is to share.
         return self._fuse(object(), None, lambda _: [pool.probs(_plain(head), ids)], pool.rows.x.nbytes)
 
     def linear_top(
-        self, head: LinearHead, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
+        self, head: Linear, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        if among is not None:
+        if among is not None or (isinstance(head, LinearCommittee) and score != "bald"):
             return super().linear_top(head, score, k, exclude, seed, among)
 
         def work(pool: DevicePool, requests: Any) -> Any:
@@ -71,9 +74,9 @@ class DeviceScorer(PoolScorer):
         return self._together(head.space, kind, (_plain(head), k, exclude, seed), work)
 
     def linear_badge(
-        self, head: LinearHead, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
+        self, head: Linear, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        if among is not None:
+        if among is not None or isinstance(head, LinearCommittee):
             return super().linear_badge(head, k, exclude, seed, first, among)
         from ray_al.kernels.device.kmeanspp import BadgeRequest
 
@@ -97,7 +100,7 @@ class DeviceScorer(PoolScorer):
         return self._together(space, "kcenter", request, lambda pool, requests: pool.kcenter(requests))
 
 
-def _plain(head: LinearHead) -> Any:
+def _plain(head: Linear) -> Any:
     from ray_al.kernels.device.scores import Head
 
     return Head(head.weights, head.bias)

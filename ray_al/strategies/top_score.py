@@ -11,7 +11,10 @@ from ray_al.core.seeds import subseed
 
 @dataclass(frozen=True)
 class TopScore:
-    """The `batch` items of highest `score`: "entropy", "margin" or "least_confidence" of the class probabilities."""
+    """The `batch` items of highest `score`: "entropy", "margin" or "least_confidence" of the class probabilities.
+
+    "bald" is the mutual information of the label and the model (Houlsby et al. 2011), of models that have many members.
+    """
 
     score: str
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import LinearCommittee, LinearHead
 from ray_al.services.device_scorer import DeviceScorer
 from ray_al.services.fuser import Fuser
 from ray_al.services.pool_scorer import PoolScorer
@@ -52,6 +52,25 @@ def test_answers_are_those_of_the_other_scorer(reader):
     for call in _calls(3):
         for one, other in zip(call(device), call(plain), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_committees(reader):
+    device, plain = DeviceScorer(reader, "cpu"), PoolScorer(reader)
+    committees = [LinearCommittee("x", tuple(_head(10 * i + seed) for seed in range(3))) for i in range(4)]
+    ids, some = np.arange(40), np.arange(30, 500)
+    calls: list[Any] = [lambda s, c=c: s.linear_top(c, "bald", 30, ids, 1) for c in committees]
+    calls += [
+        lambda s: s.linear_top(committees[0], "entropy", 30, ids, 1),
+        lambda s: s.linear_top(committees[0], "bald", 30, ids, 1, some),
+        lambda s: s.linear_badge(committees[0], 30, ids, 1, "norm"),
+        lambda s: (s.linear_probs(committees[0], None, "pool"), s.linear_probs(committees[1], ids, "test")),
+    ]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        together = list(threads.map(lambda call: call(device), calls))
+    for call, answer in zip(calls, together, strict=True):
+        for one, other in zip(call(plain), answer, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
 
 
 def test_an_answer_does_not_depend_on_its_batch(reader):

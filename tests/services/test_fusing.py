@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_al.core.linear import LinearHead
+from ray_al.core.linear import Linear, LinearCommittee, LinearHead
 from ray_al.kernels import passes
+from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.passes import Rows
+from ray_al.kernels.top_scores import top_k, uncertainty
 from ray_al.services import shard as shards
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import KnownCoverages, Shard
@@ -41,10 +43,16 @@ def _head(rng: np.random.Generator, classes: int) -> LinearHead:
     return LinearHead("x", weights.astype(np.float32), rng.standard_normal(classes).astype(np.float32))
 
 
+def _committee(rng: np.random.Generator, classes: int, members: int) -> LinearCommittee:
+    return LinearCommittee("x", tuple(_head(rng, classes) for _ in range(members)))
+
+
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    head = _head(rng, draw(st.sampled_from([1, 2, 3, 10, 33, 100, 250])))
+    classes = draw(st.sampled_from([1, 2, 3, 10, 33, 100, 250]))
+    members = draw(st.sampled_from([1, 2, 5]))  # with 250 classes, products far wider than a panel
+    head: Linear = _head(rng, classes) if members == 1 else _committee(rng, classes, members)
     exclude = rng.permutation(N)[: rng.integers(0, 60)]
     k, seed = int(rng.integers(1, 40)), int(rng.integers(2**40))
     among = np.sort(rng.permutation(N)[:300]) if draw(st.booleans()) else None
@@ -55,7 +63,8 @@ def calls(draw: st.DrawFn) -> Call:
         return lambda scorer: scorer.linear_badge(head, k, exclude, seed, "norm", among)
     if kind == "probs":
         return lambda scorer: (scorer.linear_probs(head, None, "pool"),)
-    return lambda scorer: scorer.linear_top(head, kind, k, exclude, seed, among)
+    score = "bald" if isinstance(head, LinearCommittee) and draw(st.booleans()) else kind
+    return lambda scorer: scorer.linear_top(head, score, k, exclude, seed, among)
 
 
 def _at_once(scorer: PoolScorer, asked: list[Call]) -> list[Any]:
@@ -94,6 +103,25 @@ def test_any_mix_of_calls_and_any_shards_give_the_bits_of_each_alone(asked, dtyp
     for answers in (_at_once(together, asked), _at_once(together, asked), _at_once(_sharded(reader, parts), asked)):
         for one, other in zip(alone, answers, strict=True):
             assert_equal(one, other)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_committee_scores_as_its_members_outputs_do(monkeypatch, kept):
+    if not kept:  # badge makes probabilities anew, block by block
+        monkeypatch.setattr(shards, "PROBS_BYTES", 0)
+    scorer, rng = PoolScorer(READERS["float32"]), np.random.default_rng(0)
+    committee, exclude = _committee(rng, 7, 3), np.arange(50)
+    members = np.stack([scorer.linear_probs(head, None, "pool") for head in committee.heads])
+    mean = scorer.linear_probs(committee, None, "pool")
+    np.testing.assert_allclose(mean, members.mean(0), atol=1e-6)
+    np.testing.assert_allclose(scorer.linear_probs(committee, None, "test"), mean[:7], atol=1e-6)
+    for score, probs in (("bald", members), ("entropy", mean), ("margin", mean), ("least_confidence", mean)):
+        ids, values = scorer.linear_top(committee, score, 20, exclude, 1)
+        want = top_k(uncertainty(probs, score), 20, exclude, 1)
+        np.testing.assert_allclose(values, want[1], atol=2e-6)
+        np.testing.assert_allclose(uncertainty(probs, score)[ids], want[1], atol=2e-6)
+    x = READERS["float32"].read("x", "pool")
+    assert_equal(scorer.linear_badge(committee, 20, exclude, 1, "norm"), badge(x, mean, 20, exclude, 1, first="norm"))
 
 
 def test_waiting_passes_become_one():
@@ -210,6 +238,10 @@ def test_among_restricts_to_the_items_named():
     every = np.setdiff1d(np.arange(N), among)
     want = scorer.linear_top(head, "entropy", 20, np.concatenate([exclude, every]), 1)
     found = scorer.linear_top(head, "entropy", 20, exclude, 1, among)
+    np.testing.assert_array_equal(found[0], want[0])
+    committee = _committee(rng, 10, 3)
+    want = scorer.linear_top(committee, "bald", 20, np.concatenate([exclude, every]), 1)
+    found = scorer.linear_top(committee, "bald", 20, exclude, 1, among)
     np.testing.assert_array_equal(found[0], want[0])
     want = scorer.kcenter("x", 20, exclude, np.concatenate([exclude, every]), 1)
     found = scorer.kcenter("x", 20, exclude, exclude, 1, among)

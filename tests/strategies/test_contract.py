@@ -14,6 +14,7 @@ from ray_al.core.labeled_set import LabeledSet
 from ray_al.core.query import NONE, check_selection
 from ray_al.core.round import Round
 from ray_al.core.seeds import stream
+from ray_al.learners.committee import LogRegCommittee
 from ray_al.learners.logreg import LogReg
 from ray_al.learners.svc import Svc
 from ray_al.methods import STRATEGIES, build, resolve
@@ -33,6 +34,10 @@ def _round(toy: Toy, model_kind: str, labeled: LabeledSet, batch: int = BATCH, s
     elif model_kind == "linear":
         model = LogReg(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
         scores = LinearScores(service, model.linear, "pixels")
+    elif model_kind in ("committee", "own_committee"):
+        model = LogRegCommittee(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
+        own = ModelScores(model, service, "pixels", True)
+        scores = own if model_kind == "own_committee" else LinearScores(service, model.linear, "pixels")
     else:
         model = Svc(grid=False).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
         scores = ModelScores(model, service, "pixels", True)
@@ -49,7 +54,8 @@ SEALS = {"candidates": {"name": "seals", "k": 3}}  # of the upper half, some: fe
 def _cases() -> list[Any]:
     cases = []
     for name, row in STRATEGIES.items():
-        for kind in ("linear", "own", *(["none"] if row.cold_start else [])):
+        kinds = ["linear", "own"] if row.needs <= LogReg.heads & Svc.heads else []
+        for kind in (*kinds, "committee", "own_committee", *(["none"] if row.cold_start else [])):
             cases.append(pytest.param(name, kind, {}, id=f"{name}-{kind}"))
             if not row.whole_pool:
                 cases.append(pytest.param(name, kind, SEALS, id=f"{name}-{kind}-seals"))
