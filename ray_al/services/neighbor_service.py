@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ray_al.core.pool import SpaceReader
+from ray_al.services.fused import Fused
 from ray_al.services.kept import Kept
 
 if TYPE_CHECKING:
+    from ray_al.kernels.label_propagation import Sources
     from ray_al.kernels.neighbors import Index
 
 GraphBlocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -53,6 +55,46 @@ class NeighborService:
 
     def graph(self, space: str, k: int, index: str = "flat") -> tuple[np.ndarray, np.ndarray]:
         return self._graph(space, k, index, unit=False)
+
+    def propagate(
+        self,
+        space: str,
+        k: int,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        alpha: float = 0.99,
+        gamma: float = 3.0,
+        graph: str = "union",
+        tol: float = 1e-6,
+        index: str = "flat",
+        iterations: int | None = None,
+        balanced: bool = True,
+    ) -> np.ndarray:
+        """(N, C) float32 scores that labels of items `ids` spread over the kNN graph by cosine.
+
+        Calls that wait at the same time are solved as one block, to the same bits; see
+        `ray_al.kernels.label_propagation`, and for `gamma` and `graph` `ray_al.kernels.affinity`.
+        """
+        from ray_al.kernels.pseudo_labels import label_sources
+
+        sources = label_sources(ids, labels, classes, alpha, tol, iterations, balanced)
+        return self._propagation(space, k, gamma, graph, index).ask(sources)
+
+    def pseudo_labels(
+        self,
+        space: str,
+        k: int,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        relative: bool = True,
+        **options: Any,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) labels and (N,) certainties of `propagate` (same options): all that a learner needs of its scores."""
+        from ray_al.kernels.pseudo_labels import pseudo_labels
+
+        return pseudo_labels(self.propagate(space, k, ids, labels, classes, **options), ids, labels, relative)
 
     def search(
         self, space: str, queries: np.ndarray, k: int, exclude: np.ndarray, index: str, start: int, stop: int,
@@ -119,6 +161,17 @@ class NeighborService:
 
         graph: tuple[np.ndarray, np.ndarray] = self._kept.get(("graph", space, k, index, unit), make)
         return graph
+
+    def _propagation(self, space: str, k: int, gamma: float, graph: str, index: str) -> Fused[Sources, np.ndarray]:
+        from ray_al.kernels.affinity import affinity
+        from ray_al.kernels.label_propagation import solve
+
+        def make() -> Fused[Sources, np.ndarray]:
+            weights = affinity(*self._graph(space, k, index, unit=True), gamma, graph)
+            return Fused(lambda requests: solve(weights, requests))
+
+        made: Fused[Sources, np.ndarray] = self._kept.get(("propagation", space, k, gamma, graph, index), make)
+        return made
 
 
 class _Shard:

@@ -201,6 +201,26 @@ def test_rows_on_disk_are_not_copied(tmp_path, monkeypatch):
     assert max(converted) <= 2048
 
 
+def test_the_way_of_a_gpu_gives_the_same_answers(monkeypatch):
+    """Without one: faiss's search on the processor stands in for the call that would go there."""
+    faiss = pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((700, 12)), np.zeros((9, 12))]).astype(np.float16)
+    queries, free = x[::5].astype(np.float32), rng.random(len(x)) < 0.5
+    want = [build_index(x).search(queries, 10), build_index(x).search(queries, 10, free)]
+    monkeypatch.setattr(flat_index, "_gpu_resources", lambda: "a GPU")
+    monkeypatch.setattr(flat_index, "_GPU_BYTES", 4 * 12 * 300)  # several visits
+    seen = []
+    monkeypatch.setattr(
+        faiss, "knn_gpu", lambda gpu, *arguments: seen.append(gpu) or faiss.knn(*arguments), raising=False
+    )
+    found = [build_index(x).search(queries, 10), build_index(x).search(queries, 10, free)]
+    for a, b in zip(want, found, strict=True):
+        assert np.array_equal(a[0], b[0])
+        assert np.array_equal(a[1], b[1])
+    assert seen == ["a GPU"] * 6
+
+
 def test_bad_input_names_the_value():
     x = np.zeros((5, 2), np.float32)
     index = build_index(x)

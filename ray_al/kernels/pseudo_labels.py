@@ -1,0 +1,59 @@
+"""From labels to the sources of a propagation, and from its solution to pseudo-labels and how sure they are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ray_al.kernels import blocks
+from ray_al.kernels.label_propagation import Sources
+
+
+def label_sources(
+    ids: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    alpha: float,
+    tol: float = 1e-6,
+    iterations: int | None = None,
+    balanced: bool = True,
+) -> Sources:
+    """One column per class: 1 at its labeled nodes, over their number when `balanced` (as the released code does).
+
+    Raises:
+        ValueError: ids and labels do not fit, an id occurs twice, or a label is not in 0..classes-1.
+    """
+    ids, labels = np.asarray(ids), np.asarray(labels)
+    if ids.ndim != 1 or ids.shape != labels.shape:
+        raise ValueError(f"ids {ids.shape} and labels {labels.shape} are two vectors of one length")
+    labels = blocks.check_ids(labels, classes, "labels")
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"ids holds {values[counts > 1][0]} twice")
+    share = 1.0 / np.maximum(np.bincount(labels, minlength=classes), 1) if balanced else np.ones(classes)
+    return Sources(ids.astype(np.int64), labels, share[labels], classes, alpha, tol, iterations)
+
+
+def pseudo_labels(
+    z: np.ndarray, ids: np.ndarray, labels: np.ndarray, relative: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) int64 labels and (N,) float32 certainties in 0..1 of a solution z (N, C).
+
+    A row's probabilities are its entries over their sum, negative ones taken as 0; the certainty is
+    1 - entropy / log C, divided by the largest of all when `relative`. Nodes that nothing reaches have label 0 and
+    certainty 0. Labeled nodes have their own labels and certainty 1.
+    """
+    count, classes = z.shape
+    best, sure = np.empty(count, np.int64), np.empty(count, np.float32)
+    for start in range(0, count, 1 << 16):
+        part = np.maximum(z[start : start + (1 << 16)].astype(np.float64), 0)
+        total = part.sum(1, keepdims=True)
+        part /= np.where(total > 0, total, 1)
+        entropy = -(part * np.log(np.where(part > 0, part, 1))).sum(1)
+        certainty = 1 - entropy / np.log(classes) if classes > 1 else np.ones(len(part))
+        best[start : start + len(part)] = part.argmax(1)
+        sure[start : start + len(part)] = np.where(total[:, 0] > 0, np.clip(certainty, 0, 1), 0)
+    largest = sure.max(initial=0)
+    if relative and largest > 0:
+        sure /= largest
+    best[ids], sure[ids] = labels, 1
+    return best, sure
