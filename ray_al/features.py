@@ -23,7 +23,6 @@ from ray_al.data.faults import DataError, choices
 from ray_al.data.items.listing import Listing
 from ray_al.data.items.sources import ImageSource, list_images, parse_source
 
-SHARD_ITEMS = 2048  # about: what a killed run may have to do again
 _VERSIONS = ("torch", "torchvision", "pillow", "numpy")  # another release of these may give other bits
 
 
@@ -42,7 +41,7 @@ class Request:
     strict: bool = False
     actors: int | None = None
     gpus: float | None = None
-    shard: int = SHARD_ITEMS
+    shard: int = 2048  # images, about: what a killed run may have to do again
 
 
 @dataclass(frozen=True)

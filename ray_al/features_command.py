@@ -29,6 +29,7 @@ def features(
     actors: Annotated[int | None, typer.Option(min=1, max=10_000, help="Default: one per GPU, else per core.")] = None,
     gpus: Annotated[float | None, typer.Option(min=0, max=64, help="GPUs per actor; 0: processors only.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Images per split, evenly spaced over its rows.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Images that are saved together.")] = 2048,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an image that cannot be decoded.")] = False,
     image_column: Annotated[str | None, typer.Option(help="Of Parquet. Default: the only one.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Of Parquet. Default: label.")] = None,
@@ -42,7 +43,7 @@ def features(
     request = parse_request(
         sources, backbone, weights, precision, dtype, out,
         {"resize": resize, "crop": crop, "interpolation": interpolation, "mean": mean, "std": std},
-        batch=batch_size, actors=actors, gpus=gpus, limit=limit, strict=strict,
+        batch=batch_size, actors=actors, gpus=gpus, limit=limit, shard=shard_size, strict=strict,
         image_column=image_column, label_column=label_column,
     )  # fmt: skip
     try:
