@@ -11,6 +11,7 @@ fails is recorded with its reason, and the exit code is 1. The JSON is written a
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_sections import SECTIONS, Bench
-from benchmarks.machine import machine, write_json
+from benchmarks.machine import machine
 
 
 def device_record(bench: Bench) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def main() -> None:
             result[name]["peak_gib"] = torch.cuda.max_memory_allocated(bench.device) / 2**30
         if bench.triton_error:
             failed, result["triton_failed"] = True, bench.triton_error
-        write_json(out, result)
+        print(json.dumps({name: result[name]}, indent=1), flush=True)
+        out.write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(failed)
 
 

@@ -1,5 +1,8 @@
 """Rows that stay on a device, and what selections say of wrong input."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +92,13 @@ def test_no_operation_changes_the_rows(device):
         pool.badge([BadgeRequest(head, 20, NO_IDS, 0)])
         pool.fit([(np.arange(50), np.arange(50) % 3)], 3)
         np.testing.assert_array_equal(pool.rows.x.cpu().numpy(), x)
+
+
+def test_needs_torch_and_numpy_alone():
+    code = (
+        "import sys, ray_al.kernels.device.pool\n"
+        "others = {'ray', 'numba', 'faiss', 'scipy', 'sklearn', 'pyarrow', 'triton'}\n"
+        "print(sorted(others & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,6 +12,12 @@ from tests.kernels.devices import device, one_thread
 __all__ = ["device", "one_thread"]
 
 
+@pytest.fixture(autouse=True)
+def batches(monkeypatch):
+    """On the CPU, too, where one problem at a time would do."""
+    monkeypatch.setattr(logistic, "_AT_ONCE", {"cuda": 16, "cpu": 4})
+
+
 def clusters(seed, n, d, classes, dtype="float32"):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, n)

@@ -13,7 +13,7 @@ from ray_al.kernels.device.coverage import DeviceCoverage, Geometry, Leaders, co
 from ray_al.kernels.device.rows import taken_ids
 
 CANDIDATES = (1024, 4096)  # of a pass: at first, and at most
-_STEPS = 16  # picks between two looks whether any trajectory still picks
+_STEPS = 32  # picks between two looks whether any trajectory still picks
 _TABLES = 1 << 29  # numbers (4 GB) of all trajectories' tables of pairs
 
 
@@ -113,26 +113,26 @@ class _Race:
         self.left[turn] = min(left, size)
 
     def run(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        count = len(self.left)
-        turns = torch.arange(count, device=self.best.device)
-        left = torch.from_numpy(self.left).to(self.best.device)
-        picked = torch.zeros_like(left)
-        alive = left > 0
+        """Every turn's picks in order: ids and squared distances."""
+        count, size = self.best.shape
+        best, rows = self.best.view(-1), self.table.view(-1, size)
+        offset = size * torch.arange(count, device=best.device)
         places, squares = [], []
         for step in range(int(self.left.max())):
-            place = self.best.argmax(1)  # the first of the largest
-            far = self.best[turns, place]
-            ahead = (far > self.bar) | ((far == self.bar) & (self.priority[turns, place] > self.bar_priority))
-            alive = alive & ahead & (picked < left)
-            picked += alive
+            place = self.best.argmax(1).add_(offset)  # the first of the largest
+            far = best.index_select(0, place)
+            torch.minimum(self.best, rows.index_select(0, place), out=self.best)
+            best.index_fill_(0, place, -1.0)
             places.append(place)
             squares.append(far)
-            torch.minimum(self.best, self.table[turns, place], out=self.best)
-            self.best[turns, place] = -1
-            if step % _STEPS == _STEPS - 1 and not bool(alive.any()):
+            if step % _STEPS == _STEPS - 1 and not bool(self._ahead(place, far).any()):
                 break
-        numbers = picked.tolist()
-        # Picks once stopped are never resumed, so a trajectory's are its first ones.
-        ids = self.ids.gather(1, torch.stack(places, 1))
-        far_ = torch.stack(squares, 1)
-        return [(ids[turn, :number], far_[turn, :number]) for turn, number in enumerate(numbers)]
+        # Distance and priority fall from pick to pick, so those ahead of the bar are a turn's first ones.
+        where, far = torch.stack(places), torch.stack(squares)  # (steps, count)
+        numbers = np.minimum(self._ahead(where, far).sum(0).cpu().numpy(), self.left)
+        ids = self.ids.view(-1)[where]
+        return [(ids[:number, turn], far[:number, turn]) for turn, number in enumerate(numbers.tolist())]
+
+    def _ahead(self, place: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        """Whether picks (..., count) come before all rows that are no candidates."""
+        return (far > self.bar) | ((far == self.bar) & (self.priority.view(-1)[place] > self.bar_priority))

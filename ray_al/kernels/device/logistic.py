@@ -15,8 +15,7 @@ from ray_al.kernels.logistic import ABSENT_BIAS, LinearHead
 
 _CERTAINTY = 0.01  # as in `ray_al.kernels.logistic`
 _WORK = 4e9  # operations of an inner iteration that keep a GPU busy: larger batches gain nothing
-_AT_ONCE = {"cuda": 16}  # problems of a batch at most; elsewhere _FEW
-_FEW = 4
+_AT_ONCE = {"cuda": 16}  # problems of a batch at most; elsewhere one, as nothing is launched
 
 
 class _Task(NamedTuple):
@@ -47,7 +46,7 @@ def fit(
         else:
             sized.setdefault((_filled(len(ids), 16), _filled(len(task.present), 2)), []).append(task)
     for (n, c), tasks in sized.items():
-        most = _AT_ONCE.get(rows.device.type, _FEW)
+        most = _AT_ONCE.get(rows.device.type, 1)
         size = 1 << max(0, min(most.bit_length() - 1, int(_WORK / (4.0 * n * c * rows.width)).bit_length() - 1))
         for first in range(0, len(tasks), size):
             part = tasks[first : first + size]
