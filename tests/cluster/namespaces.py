@@ -26,17 +26,21 @@ RAY = str(Path(sys.executable).parent / "ray")
 HEAD = "head"
 PORT = 6379
 START_SECONDS = 120
-# What a node does first: shared memory, /tmp/ray and a home folder of its own, so that what lies in the real ones is
-# neither seen nor changed. The shell stays as the first process of the process namespace, where it takes in orphans,
-# and keeps the node's program in the foreground: when that ends, so does the node.
+# What a node does first: shared memory, /tmp/ray, names of hosts and a home folder of its own, so that what lies in the
+# real ones is neither seen nor changed. The shell stays as the first process of the process namespace, where it takes
+# in orphans, and keeps the node's program in the foreground: when that ends, so does the node.
 BOOT = """
 set -e
 hostname {name}
-mkdir -p {folder}/ray {folder}/home {folder}/sshd
+mkdir -p {folder}/ray {folder}/home
 mount -t tmpfs -o size={shm}m tmpfs /dev/shm
 mount --bind {folder}/ray /tmp/ray
 sed 's#^root:\\([^:]*:[^:]*:[^:]*:[^:]*\\):[^:]*:#root:\\1:{folder}/home:#' /etc/passwd > {folder}/passwd
 mount --bind {folder}/passwd /etc/passwd
+printf '127.0.0.1 localhost\\n{address} {name}\\n' > {folder}/hosts
+mount --bind {folder}/hosts /etc/hosts
+: > {folder}/resolv.conf
+mount --bind {folder}/resolv.conf /etc/resolv.conf
 export HOME={folder}/home
 {program} &
 wait $!
@@ -97,7 +101,8 @@ class NamespaceCluster:
 
     workers: int = 2
     cpus: int = 1
-    ray: bool = True  # start Ray on the nodes; otherwise `program` gives what runs there
+    ray: bool = True  # Ray runs on the nodes; else what `program` gives
+    sign: str = "Ray runtime started"  # in the log of a node that is ready
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     nodes: dict[str, Node] = field(default_factory=dict)
 
@@ -142,7 +147,9 @@ class NamespaceCluster:
             _ip("-n", space, "link", "set", "eth0", "up")
         folder = self._scratch / f"{name}-{secrets.token_hex(2)}"
         folder.mkdir()
-        boot = BOOT.format(name=name, shm=512, folder=folder, program=self.program(name, address, folder))
+        boot = BOOT.format(
+            name=name, address=address, shm=512, folder=folder, program=self.program(name, address, folder)
+        )
         apart = ["unshare", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child"]
         log = self._scratch / f"{folder.name}.log"
         with open(log, "wb") as out:
@@ -151,8 +158,8 @@ class NamespaceCluster:
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=self.environment(),
             )  # fmt: skip
         self.nodes[name] = Node(name, address, process, log, folder)
-        if self.ray and name == HEAD:
-            self._wait_for_head()
+        if name == HEAD or not self.ray:  # others of Ray's are waited for together
+            self._wait_for(name)
 
     def program(self, name: str, address: str, folder: Path) -> str:
         """The command line that a node runs as long as it lives."""
@@ -229,13 +236,12 @@ class NamespaceCluster:
         logs = "\n".join(f"--- {n.name}: {n.log.read_text()[-2000:]}" for n in self.nodes.values())
         raise RuntimeError(f"{alive} nodes were not there in {seconds:.0f} s: {answer.stdout}{answer.stderr}\n{logs}")
 
-    def _wait_for_head(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        node = self.nodes[HEAD]
-        while "Ray runtime started" not in node.log.read_text(errors="replace"):
+    def _wait_for(self, name: str) -> None:
+        node, deadline = self.nodes[name], time.monotonic() + START_SECONDS
+        while self.sign not in node.log.read_text(errors="replace"):
             if not node.alive or time.monotonic() > deadline:
-                raise RuntimeError(f"the head did not start:\n{node.log.read_text()[-3000:]}")
-            time.sleep(0.2)
+                raise RuntimeError(f"{name} did not start:\n{node.log.read_text()[-3000:]}")
+            time.sleep(0.1)
 
     def _space(self, name: str) -> str:
         return f"ral-{self._id}-{name}"
