@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from ray_al.kernels.kmeans import kmeans
+from ray_al.kernels.kmeans import add_changes, kmeans
 from ray_al.kernels.typicality import typicality
 from tests.kernels.matrices import distances, matrices
 
@@ -45,6 +45,28 @@ def test_inertia_is_on_par_with_scikit_learn():
     ours = np.mean([kmeans(x, 40, seed)[2] for seed in range(3)])
     theirs = np.mean([KMeans(40, n_init=1, random_state=seed).fit(x).inertia_ for seed in range(3)])
     assert ours < 1.02 * theirs
+
+
+def test_the_default_ends_close_to_where_many_more_rounds_lead():
+    x = np.random.default_rng(0).standard_normal((3000, 10)).astype(np.float32)
+    for seed in range(3):
+        soon, late = kmeans(x, 40, seed)[2], kmeans(x, 40, seed, max_iter=300, tol=0)[2]
+        assert late < soon < 1.02 * late
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 99))
+def test_sums_of_moved_rows_are_those_of_all_rows(clusters, count, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, 3)).astype(np.float32)
+    old, new = (rng.integers(low, clusters, count).astype(np.int32) for low in (-1, 0))
+    sums = np.zeros((clusters, 3))
+    for row, cluster in zip(rows, old, strict=True):
+        if cluster >= 0:
+            sums[cluster] += row
+    add_changes(rows, old, new, sums)
+    wanted = np.stack([rows[new == cluster].sum(0, dtype=float) for cluster in range(clusters)])
+    np.testing.assert_allclose(sums, wanted, atol=1e-12)
 
 
 def test_no_cluster_stays_empty():
