@@ -12,6 +12,8 @@ from ray.tune.search import Searcher
 from ray_al.experiment import TrajectoryConfig
 
 KEPT_TRIALS = 256
+# Where Tune holds on to finished trials, with no public way to let go. Named otherwise, they would only cost memory.
+HELD = ("_stopped_trials", "_failed_trials", "_trials_to_cache")
 
 
 class Cells(Searcher):
@@ -58,8 +60,7 @@ def _forget(trials: list[Any], controller: Any) -> None:
     # The last one stays: Tune loads all of them from its files when it has none at the end.
     trials[:] = [trial for trial in trials if trial not in over] or trials[-1:]
     over.difference_update(trials)
-    # Tune has no public way to let go of these. Where a version of it names them otherwise, they cost memory.
-    for held in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
+    for held in HELD:
         getattr(controller, held, set()).difference_update(over)
 
 

@@ -19,9 +19,9 @@ def kmeans(
     """k-means (Lloyd 1982; seeding of Arthur & Vassilvitskii 2007), Euclidean.
 
     Ends when no row changes its cluster, when a round lowers the inertia by less than `tol` of it, or after `max_iter`
-    rounds. On image embeddings with hundreds of clusters the default takes about 12 rounds and ends half a percent above
-    the inertia that 50 rounds reach. A cluster that loses all its rows takes the row that is farthest from its own
-    center, so no cluster of the answer is empty.
+    rounds. On image embeddings with hundreds of clusters the default takes about 12 rounds and ends half a percent
+    above the inertia that 50 rounds reach. A cluster that loses all its rows takes the row that is farthest from its
+    own center, so no cluster of the answer is empty.
 
     Returns:
         assignment (N,) int32, centers (clusters, d) float32, and inertia: the sum of squared distances to them.
