@@ -17,7 +17,7 @@ from ray_al.kernels import blocks
 from ray_al.kernels.affinity import Affinity
 from ray_al.kernels.compiled import compiled
 
-_ROWS = 4096  # per block: part of the result's definition, since it fixes the order of the sums
+_ROWS = 1024  # per block: part of the result's definition, since it fixes the order of the sums
 _CACHE = 1 << 24  # bytes of a panel of directions that stay near the processor
 MOST = 1000  # iterations after which a solve has failed: a few hundred are enough at alpha 0.99
 
