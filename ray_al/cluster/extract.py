@@ -31,7 +31,8 @@ class Pool:
 
     actors: int
     cpus: float = 1
-    gpus: float = 0
+    gpus: float = 0  # if any, tasks on other processors decode for them
+    device: str = "cpu"  # as torch calls it
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ def _results(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    device = "cuda" if pool.gpus else "cpu"
     parts = {split: items.parts for split, items in listing.splits.items()}
-    work = Work(parts, dataclasses.replace(loaded, network=None), batch, device)
+    work = Work(parts, dataclasses.replace(loaded, network=None), batch, pool.device)
     # In a list, since Ray would replace a bare reference by its value.
     network = [ray.put(loaded.network)] if loaded.network is not None else []
     data: Any = ray.data.from_arrow(list(_blocks(listing.splits, todo, shard_rows, batch, pool.actors)))

@@ -31,4 +31,4 @@ def choose_pool(actors: int | None, gpus: float | None, device: str, local: bool
     if local and actors is not None and actors > room:
         what = f"{each:g} GPUs" if each else "a core"
         raise DataError([f"--actors is {actors}; there is room for {room} with {what} each"])
-    return Pool(actors or max(1, room), cpus=0.0 if each else 1.0, gpus=each)
+    return Pool(actors or max(1, room), cpus=0.0 if each else 1.0, gpus=each, device=device)

@@ -21,6 +21,8 @@ from rich.console import Console
 
 from ray_al import cli
 from ray_al import features as module
+from ray_al.cluster import extraction_pool
+from ray_al.cluster.extract import Pool
 from ray_al.data.embeddings.read import open_embeddings
 from ray_al.data.faults import DataError
 from tests.data.picture_files import encoded, write_folder, write_lmdb, write_parquet
@@ -106,7 +108,14 @@ def extraction(place: Path) -> Iterator[InOneRay]:
     before = os.getcwd()
     os.chdir(place)
     sys.path.insert(0, str(place))
-    ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+    )
     joined, module._cluster = module._cluster, lambda *args: contextlib.nullcontext()
     yield InOneRay(place)
     module._cluster = joined
@@ -154,15 +163,18 @@ def _pixels(image: object) -> np.ndarray:
     return np.asarray(small)[:, 2:18]
 
 
-def test_the_format_does_not_change_the_rows(extraction: InOneRay, undisturbed: Path, place: Path) -> None:
-    """The same images as Parquet and as LMDBs, both splits of one extraction with other shards and two actors."""
+def test_neither_format_nor_stages_change_the_rows(
+    extraction: InOneRay, undisturbed: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images as Parquet and LMDBs; decoded by tasks for actors that hold a GPU, which here is a mere name."""
     images = {p: p.read_bytes() for p in sorted((place / "photos" / "train").glob("*/*.png"))}
     write_parquet(place / "pq" / "all.parquet", list(images.values()), [p.parent.name for p in images], group=13)
     for name in ("a", "b"):
         chosen = {f"{i:04d}".encode(): data for i, (p, data) in enumerate(images.items()) if p.parent.name == name}
         (place / "lsun").mkdir(exist_ok=True)
         write_lmdb(place / "lsun" / f"{name}_train_lmdb", chosen)
-    found = files(extraction("formats", sources=["parquet:pq", "test=lsun:lsun"], actors=2, shard=40))
+    monkeypatch.setattr(extraction_pool, "choose_pool", lambda *args: Pool(2, cpus=0, gpus=0.5, device="cpu"))
+    found = files(extraction("formats", sources=("parquet:pq", "test=lsun:lsun"), shard=40))
     expected = files(undisturbed)
     assert found["train.npy"] == found["test.npy"] == expected["train.npy"]
     assert found["train_labels.npy"] == found["test_labels.npy"] == expected["train_labels.npy"]

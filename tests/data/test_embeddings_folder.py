@@ -277,3 +277,21 @@ def test_only_whole_shards_count_and_drafts_are_cleared(tmp_path):
         "train-000001.npy",
     ]
     assert folder.failures("train", 1) == {5: "broken"}
+
+
+def test_own_functions_may_name_their_items(made, tmp_path, monkeypatch):
+    path, _ = made
+    (tmp_path / "own_items.py").write_text(
+        "import numpy as np\n"
+        "def load(path, shift=0):\n"
+        "    labels = np.load(f'{path}/train_labels.npy')\n"
+        "    import pyarrow.parquet as pq\n"
+        "    names = pq.read_table(f'{path}/train_items.parquet')['name'].to_pylist()\n"
+        "    return {'train_features': np.eye(len(labels)), 'train_labels': labels,\n"
+        "            'train_names': names[shift:] + names[:shift]}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = parse_space("deep", {"name": "embeddings", "path": path})
+    assert space_faults(spec, load({"name": "own_items:load", "path": path})) == []
+    (found,) = space_faults(spec, load({"name": "own_items:load", "path": path, "shift": 1}))
+    assert "other names, or another order" in found
