@@ -14,8 +14,8 @@ from ray_al.kernels.kcenter import covering_radius, kcenter_greedy
 from ray_al.kernels.kmeans import kmeans
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.logistic import fit_logistic
-from ray_al.kernels.neighbors import NeighborIndex
-from ray_al.kernels.top_scores import SCORES, linear_probs, linear_uncertainty, uncertainty
+from ray_al.kernels.neighbors import build_index, nearest, neighbors_of
+from ray_al.kernels.top_scores import SCORES, linear_bald, linear_probs, linear_uncertainty, uncertainty
 from ray_al.kernels.typicality import typicality
 from tests.kernels.matrices import NO_IDS
 
@@ -34,6 +34,8 @@ def everything() -> list[np.ndarray]:
     results = [probs]
     for score in SCORES:
         results += [uncertainty(probs, score), linear_uncertainty(x, weights, bias, score)]
+    committee = np.stack([weights, weights[::-1]]), np.stack([bias, bias])
+    results += [linear_bald(x, *committee), linear_probs(x, *committee), uncertainty(np.stack([probs] * 2), "bald")]
     results += [*kcenter_greedy(x, 300, np.arange(5), NO_IDS, 0), np.array(covering_radius(x, np.arange(100)))]
     results += badge(x, probs, 300, NO_IDS, 0)
     assignment, centers, inertia = kmeans(x, 12, 0, max_iter=4)
@@ -41,8 +43,10 @@ def everything() -> list[np.ndarray]:
     results += typicality(x, [np.flatnonzero(assignment == cluster) for cluster in range(12)], 20)
     for n, d in ((300, 130), (20, 130), (400, 20)):
         results += fit_logistic([(x[:n, :d].copy(), probs.argmax(1)[:n])], 10)[0]
-    index = NeighborIndex(x[:3000, :20].copy())
-    results += [*index.graph(5), index.nearest(x[3000:3100, :20].copy(), np.arange(1000))]
+    rows = x[:3000, :20].copy()
+    index = build_index(rows)
+    results += [*neighbors_of(index, rows, np.arange(3000), 5)]
+    results += [nearest(index, x[3000:3100, :20].copy(), np.arange(1000))]
     return results
 
 
