@@ -81,10 +81,11 @@ class Watch:
             self.private.append(sizes)
 
     def summary(self) -> dict[str, Any]:
-        """Peak of the machine over its state before, and of private memory per process."""
+        """Peak of the machine over its state before, and private memory per process when all together had most."""
+        fullest = max(self.private, key=sum, default=[0.0])
         return {
             "machine_peak_mb": round(self.before_mb - self.lowest_mb, 1),
             "processes_at_once": max(map(len, self.private), default=0),
             "private_mb_largest": round(max(map(max, self.private), default=0.0), 1),
-            "private_mb_mean": round(max((sum(sizes) / len(sizes) for sizes in self.private), default=0.0), 1),
+            "private_mb_mean": round(sum(fullest) / len(fullest), 1),
         }
