@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ _SPARE = 16  # more neighbors than asked of a GPU: its float32 order is settled 
 _GPU_BYTES = 2**31
 _EXACT = {np.dtype(t) for t in ("float32", "float16", "uint8", "int8", "uint16", "int16")}  # fit float32 unchanged
 
+_one_at_a_time = threading.Lock()  # faiss's GPU resources serve one call
+
 Found = tuple[np.ndarray, np.ndarray]  # ids (q, k) int64 and squared distances (q, k) float64, by (distance, id)
 
 
@@ -23,30 +27,30 @@ class FlatIndex:
     """Exact Euclidean search among the rows of x (N, d).
 
     Reads x block by block and holds 4 bytes a row besides: x may be larger than memory. Numbers that float32 cannot
-    hold are rounded to it. Where there is a GPU it ranks by float32 products and exact distances settle the order of
-    the first; more rows at nearly one distance than it gives to spare may then be taken in another order.
+    hold are rounded to it. With `gpu`, where there is one, it ranks by float32 products and exact distances settle the
+    order of the first; more rows at nearly one distance than it gives to spare may then be taken in another order.
 
     Raises:
         ValueError: x is not a finite matrix, or its squares overflow float32.
     """
 
-    def __init__(self, x: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, gpu: bool = False) -> None:
         blocks.check_matrix(x)
         self.x = x if x.dtype in _EXACT else x.astype(np.float32)
         self.count, self.width = x.shape
         self._rows = min(blocks.block_rows(self.width), _ROWS)
         self._shift = blocks.center(self.x, np.arange(self.count))  # moved rows have smaller rounding
-        norms = blocks.map_blocks(self._block_norms, self.count, self._rows)
-        self._low = np.concatenate(norms) * np.float32(1 - error_share(self.width))  # (count,)
-        self._gpu = _gpu_resources()
+        self._low = np.empty(self.count, np.float32)  # squared norms less the possible error
+        blocks.map_blocks(self._measure, self.count, self._rows)
+        self._gpu = _gpu_resources() if gpu else None
 
-    def _block_norms(self, start: int, stop: int) -> np.ndarray:
+    def _measure(self, start: int, stop: int) -> None:
         block = blocks.float_rows(self.x, start, stop)
         norms = (block - blocks.borrow(self._shift)).square_().sum(1)
         if not torch.isfinite(norms.sum()):
             blocks.check_finite(block, "x", start)
             raise ValueError(f"x is too large for squared distances from row {start}: {block.abs().max()}")
-        return norms.numpy()
+        self._low[start:stop] = norms.mul_(1 - error_share(self.width)).numpy()
 
     def search(self, queries: np.ndarray, k: int, free: np.ndarray | None = None) -> Found:
         """Each query's k nearest rows, of those that `free` (N,) bool allows; queries (q, d) float32.
@@ -97,6 +101,7 @@ class FlatIndex:
         """Blocks of free rows visit the GPU one after the other; what it finds in each is ranked exactly here."""
         import faiss
 
+        assert self._gpu is not None
         moved = queries - self._shift
         step = max(1, _GPU_BYTES // (4 * self.width))
         ids, squares = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf)
@@ -108,7 +113,8 @@ class FlatIndex:
             rows = self.x[names].astype(np.float32) - self._shift
             # faiss takes no k above 2048 on a GPU.
             ask = min(k + _SPARE, len(names), 2048)
-            _, places = faiss.knn_gpu(self._gpu, moved, rows, ask)
+            with _one_at_a_time:
+                _, places = faiss.knn_gpu(self._gpu, moved, rows, ask)
             found = np.where(places < 0, -1, names[places])
             merged = np.hstack([squares, exact_squares(self.x, queries, found)]), np.hstack([ids, found])
             squares, ids = take_nearest(*merged, k)
@@ -130,8 +136,9 @@ def exact_squares(x: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> np.nda
     return np.concatenate(parts) if parts else np.empty(ids.shape)
 
 
+@functools.cache
 def _gpu_resources() -> Any:
-    """faiss's resources of the first GPU; None where there is none, or faiss was built for CPUs."""
+    """faiss's resources of the first GPU, shared; None where there is none, or faiss was built for CPUs."""
     import faiss
 
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:

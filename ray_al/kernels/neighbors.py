@@ -42,7 +42,7 @@ def build_index(x: np.ndarray, index: str = "flat") -> Index:
     if index == "flat":
         from ray_al.kernels.flat_index import FlatIndex
 
-        return FlatIndex(x)
+        return FlatIndex(x, gpu=True)
     if index in INDEXES:
         from ray_al.kernels.approximate_index import ApproximateIndex
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +48,9 @@ class NeighborService:
 
     def of(self, space: str, ids: np.ndarray, k: int, index: str = "flat") -> np.ndarray:
         """Items that were asked for before, by any trajectory, are looked up and not searched again."""
+        from ray_al.kernels.blocks import check_ids
+
+        ids = check_ids(ids, len(self._rows(space)), "ids")
         graph = self._kept.peek(("graph", space, k, index, False))
         if graph is not None:
             return np.asarray(graph[0][ids], np.int64)
@@ -188,17 +192,29 @@ class _Shard:
 
 
 class _Memo:
-    """Rows of a table (N, k) that are worked out when first asked for; memory is taken by those alone."""
+    """Rows (k,) of pool ids, one per item, worked out when first asked for. Takes memory for these alone."""
 
     def __init__(self, count: int, k: int) -> None:
-        self._table = np.zeros((count, k), np.int32 if count < 2**31 else np.int64)
-        self._known = np.zeros(count, bool)
+        self._place = np.full(count, -1, np.int32)  # of an item in the table
+        self._table = np.empty((16, k), np.int32 if count < 2**31 else np.int64)
+        self._used = 0
+        self._lock = threading.Lock()
 
     def rows(self, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        ids = np.asarray(ids)
-        missing = np.unique(ids[~self._known[ids]])
-        if len(missing):
-            # Two threads may work out the same row: they write the same numbers. Known is said after they are there.
-            self._table[missing] = work(missing)
-            self._known[missing] = True
-        return self._table[ids].astype(np.int64)
+        missing = np.unique(ids[self._place[ids] < 0])
+        fresh = work(missing) if len(missing) else None  # outside of the lock: others look up meanwhile
+        with self._lock:
+            if fresh is not None:
+                new = self._place[missing] < 0  # not by another thread by now
+                self._add(missing[new], fresh[new])
+            return self._table[self._place[ids]].astype(np.int64)
+
+    def _add(self, ids: np.ndarray, rows: np.ndarray) -> None:
+        end = self._used + len(ids)
+        if end > len(self._table):
+            grown = np.empty((max(end, 2 * len(self._table)), self._table.shape[1]), self._table.dtype)
+            grown[: self._used] = self._table[: self._used]
+            self._table = grown
+        self._table[self._used : end] = rows
+        self._place[ids] = np.arange(self._used, end)
+        self._used = end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ def test_neighbors_of_items_are_rows_of_the_graph(reader: ArrayReader) -> None:
     assert np.array_equal(again, graph)
     assert np.array_equal(after, graph[ids])
     assert (np.diff(distances, axis=1) >= 0).all()
+
+
+def test_items_are_looked_up_from_many_threads(reader: ArrayReader) -> None:
+    service, want = NeighborService(reader), NeighborService(reader).of("x", np.arange(900), 5)
+    asked = [np.random.default_rng(seed).integers(0, 900, 40) for seed in range(60)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda ids: service.of("x", ids, 5), asked))
+    assert all(np.array_equal(rows, want[ids]) for rows, ids in zip(found, asked, strict=True))
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
@@ -99,6 +108,8 @@ def test_faults_name_the_value(reader: ArrayReader) -> None:
         service.graph("x", 900)
     with pytest.raises(ValueError, match="k is 900"):
         service.of("x", np.array([3]), 900)
+    with pytest.raises(ValueError, match=r"ids holds id -1, outside 0\.\.899"):
+        service.of("x", np.array([3, -1]), 5)
     with pytest.raises(ValueError, match="unknown index 'tree'; known: flat, hnsw, ivf"):
         service.of("x", np.array([3]), 5, "tree")
     with pytest.raises(ValueError, match=r"queries \(1, 3\) do not fit space 'x' \(900, 8\)"):
