@@ -6,11 +6,11 @@ of eight. So each is given a machine, from what the machines report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_al.cluster.resources import Node
+Node = Mapping[str, float]  # "CPU" and "GPU" of one machine
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ def spread(nodes: Mapping[str, Node], scorers: int, cpus: float, gpus: float = 0
         held[best] += 1
         left[best] = {**left[best], "CPU": left[best].get("CPU", 0.0) - cpus, "GPU": left[best].get("GPU", 0.0) - gpus}
     return tuple(places)
+
+
+def room_beside(nodes: Mapping[str, Node], places: Sequence[Place], cpus: float, gpus: float) -> bool:
+    """Whether some machine has room for a trial beside the scorers that hold a place there."""
+    taken = {node: [place for place in places if place.node == node] for node in nodes}
+    return any(
+        has.get("CPU", 0.0) - sum(p.cpus for p in taken[node]) >= cpus
+        and has.get("GPU", 0.0) - sum(p.gpus for p in taken[node]) >= gpus
+        for node, has in nodes.items()
+    )
 
 
 def _order(held: int, left: Node, gpus: float) -> tuple[float, float, float]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ray_al.cluster.placement import Node, room_beside, spread
 from ray_al.experiment import TrajectoryConfig
 from ray_al.sweep_file import ConfigError, ResourcesSection
 
 # A trial whose fits and scores are done by services mostly waits: several share a core.
 SERVED_CPUS = 0.25
-
-Node = Mapping[str, float]  # "CPU" and "GPU" of one machine
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     """Share the machines out among scorers and trials.
 
     Unless `resources.scorer.cpus` says how many, scorers together reserve at most half of all CPUs, each at most half
-    of the largest machine's, when some trial's work is theirs; on a machine of one core, or when trials need every
-    core, nothing.
+    of the largest machine's, when some trial's work is theirs, and never so much that a trial has room nowhere: on a
+    machine of one core, or when trials need every core, nothing.
 
     Raises:
-        ConfigError: one trial alone asks for more than a machine has.
+        ConfigError: one trial alone asks for more than a machine has, or has left of it beside the scorers asked for.
     """
     if faults := node_faults(resources, nodes):
         raise ConfigError(faults)
@@ -67,12 +66,27 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     scorer, scorer_gpus = resources.scorer.cpus or 0.0, resources.scorer.gpus
     if not scorer and any(t.learner.method.served for t in todo):
         scorer = float(int(min(largest / 2, cpus / 2 / resources.scorers)))
-        if len(nodes) == 1 and max(asks) > cpus - scorer * resources.scorers:
-            scorer = 0.0
+        while scorer and _crowded(nodes, resources, scorer, max(asks)):
+            scorer -= 1.0
+    if fault := _crowded(nodes, resources, scorer, max(asks)):
+        raise ConfigError([fault])
     slots = (cpus - scorer * resources.scorers) / min(asks)
     if resources.trial.gpus:
         slots = min(slots, (gpus - scorer_gpus * resources.scorers) / resources.trial.gpus)
     return Demand(light, own, resources.trial.gpus, scorer, max(1, int(slots)), scorer_gpus)
+
+
+def _crowded(nodes: Sequence[Node], resources: ResourcesSection, cpus: float, trial_cpus: float) -> str:
+    """Why the scorers, `cpus` each, or a trial beside them would wait forever; empty if they would not."""
+    named, gpus = {str(position): node for position, node in enumerate(nodes)}, resources.scorer.gpus
+    places = spread(named, resources.scorers, cpus, gpus)
+    asks = f"{resources.scorers} scorers of {cpus:g} CPUs and {gpus:g} GPUs each"
+    if room := [place for place in places if place.node is None]:
+        return f"resources.scorers: {asks}; the machines have room for {len(places) - len(room)}"
+    if not room_beside(named, places, trial_cpus, resources.trial.gpus):
+        trial = f"{trial_cpus:g} CPUs and {resources.trial.gpus:g} GPUs"
+        return f"resources.scorer: beside {asks}, no machine has room for a trial of {trial}"
+    return ""
 
 
 def this_machine(cpus: int | None = None) -> Node:
