@@ -61,7 +61,7 @@ def run(
 
     checked = preflight(sweep, set or (), smoke, cpus, local=address is None)
     folder = open_storage(checked.storage).child(checked.name)
-    where = folder.root if folder.local else f"{checked.storage.rstrip('/')}/{checked.name}"
+    where = folder.uri
     _say(f"{len(checked.trajectories)} trajectories in {where}")
     if folder.local:
         _say(f"TensorBoard: tensorboard --logdir {where}/tensorboard")
@@ -147,9 +147,9 @@ def list_methods() -> None:
     from ray_al.methods import KINDS
 
     for kind, rows in KINDS.items():
-        title = {"strategy": "strategies", "learner": "learners"}[kind]
+        title = {"strategy": "strategies", "learner": "learners"}.get(kind, f"{kind} (an option of every strategy)")
         table = Table(title=title, title_justify="left", box=SIMPLE)
-        for column in ("name", "what it is", "needs" if kind == "strategy" else "heads", "options"):
+        for column in ("name", "what it is", "heads" if kind == "learner" else "needs", "options"):
             table.add_column(column, overflow="fold")
         for name, row in rows.items():
             table.add_row(name, row.summary, ", ".join(sorted(row.needs | row.heads)), ", ".join(row.options))
