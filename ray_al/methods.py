@@ -158,9 +158,9 @@ def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, A
         return {}, [str(error)]
     restriction: dict[str, Any] = {}
     faults: list[str] = []
-    if kind == "strategy" and given.get("candidates") is not None and "candidates" not in method.options:
-        restriction, faults = _candidates(name, method, given["candidates"])
     if kind == "strategy" and "candidates" not in method.options:
+        if given.get("candidates") is not None:
+            restriction, faults = _candidates(name, method, given["candidates"])
         given = {key: value for key, value in given.items() if key != "candidates"}
     values, wrong = _arguments(kind, name, method, given)
     return ({} if faults or wrong else {**values, **restriction}), [*faults, *wrong]
