@@ -156,8 +156,7 @@ def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, A
         method = find(kind, name)
     except ValueError as error:
         return {}, [str(error)]
-    restriction: dict[str, Any] = {}
-    faults: list[str] = []
+    restriction, faults = dict[str, Any](), list[str]()
     if kind == "strategy" and "candidates" not in method.options:
         if given.get("candidates") is not None:
             restriction, faults = _candidates(name, method, given["candidates"])
