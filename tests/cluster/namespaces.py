@@ -177,9 +177,8 @@ class NamespaceCluster:
                 os.kill(init, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             node.process.wait(timeout=10)
-        if node.alive:
-            node.process.kill()
-            node.process.wait()
+        node.process.kill()
+        node.process.wait()
 
     def link(self, name: str, up: bool) -> None:
         """Cut a node off the network, or let it back."""
@@ -188,8 +187,7 @@ class NamespaceCluster:
 
     def processes(self, name: str, title: str) -> list[int]:
         """Process ids, as seen here, of a node's processes whose command line holds `title`."""
-        init = self.nodes[name].init
-        if init is None:
+        if (init := self.nodes[name].init) is None:
             return []
         space, found = os.readlink(f"/proc/{init}/ns/pid"), []
         for entry in Path("/proc").iterdir():
