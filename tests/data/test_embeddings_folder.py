@@ -11,49 +11,25 @@ from pyarrow import parquet
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.datasets import fingerprint
 from ray_al.data.embeddings.assemble import finish
-from ray_al.data.embeddings.read import FORMAT, open_embeddings
+from ray_al.data.embeddings.read import open_embeddings
 from ray_al.data.embeddings.shards import ShardFolder, claimed
 from ray_al.data.faults import DataError
 from ray_al.data.items.sources import list_images, parse_source
-from ray_al.data.materialize import dataset_artifact, has_space, open_array, space_artifact
+from ray_al.data.materialize import dataset_artifact, open_array
 from ray_al.data.rows import Rows
-from ray_al.data.spaces import parse_space, space_faults, space_width
 from ray_al.storage import Storage
 from tests.data.conftest import faults_of, load
-from tests.data.picture_files import write_folder
-
-SETTINGS = {"format": FORMAT, "batch": 4}
+from tests.data.filled_folders import SETTINGS, fill, finished, write_photos
 
 
 @pytest.fixture
 def photos(tmp_path):
-    write_folder(tmp_path / "photos" / "train", {"a": 9, "b": 6, "c": 7})
-    write_folder(tmp_path / "photos" / "test", {"a": 2, "b": 3, "c": 1}, first=40)
-    return tmp_path / "photos"
-
-
-def fill(out, listing, failed=(), width=5, shard=8):
-    """Shards of random rows, as an extraction would leave them. Returns all rows by split."""
-    folder = ShardFolder(out, shard)
-    out.mkdir(exist_ok=True)
-    folder.begin(SETTINGS)
-    rng = np.random.default_rng(0)
-    rows = {s: rng.normal(size=(len(items), width)).astype(np.float16) for s, items in listing.splits.items()}
-    for split, values in rows.items():
-        for k in folder.missing(split, len(values)):
-            part = slice(k * shard, (k + 1) * shard)
-            broken = {item: f"broken {item}" for name, item in failed if name == split and item // shard == k}
-            folder.write(split, k, values[part], broken)
-    return folder, rows
+    return write_photos(tmp_path / "photos")
 
 
 @pytest.fixture
 def made(photos, tmp_path):
-    """(path, rows by split) of a finished folder."""
-    listing = list_images([parse_source(f"imagefolder:{photos}")])
-    folder, rows = fill(tmp_path / "emb", listing)
-    finish(folder, listing, SETTINGS)
-    return str(tmp_path / "emb"), rows
+    return finished(tmp_path / "emb", photos)
 
 
 def test_a_finished_folder(photos, tmp_path):
@@ -173,45 +149,6 @@ def test_neither_a_plan_nor_an_artifact_takes_the_rows_into_memory(photos, tmp_p
     assert whole_peak < 2_000_000
 
 
-@pytest.mark.parametrize("options", [{}, {"limit": 10}, {"classes": [2, 1]}], ids=str)
-def test_as_a_space_of_the_images_rows_follow_their_items(made, options):
-    path, _ = made
-    images = load({"name": "imagefolder", "path": "photos", "size": 8, **options})
-    spec = parse_space("deep", {"name": "embeddings", "path": path})
-    assert space_faults(spec, images) == []
-    assert space_width(spec, images) == 5
-    store = ArtifactStore(Storage.open("runs"))
-    assert not has_space(store, images, spec)
-    artifact = space_artifact(store, images, spec)
-    same = load({"name": "embeddings", "path": path, **options})
-    for part in ("pool", "test"):
-        np.testing.assert_array_equal(open_array(artifact, part), np.asarray(same.arrays[part]))
-    assert os.path.samefile(f"{path}/train.npy", artifact.path / "pool.npy") == (not options)
-    assert has_space(store, images, spec)
-    # Of another set of embeddings, too, where it is of the same items.
-    assert space_faults(spec, same) == []
-
-
-def test_embeddings_of_other_items_are_no_space(made, photos, tmp_path):
-    path, _ = made
-    spec = parse_space("deep", {"name": "embeddings", "path": path})
-
-    def fault(**entry):
-        (found,) = space_faults(spec, load({"name": "imagefolder", "path": "photos", "size": 8, **entry}))
-        return found
-
-    (photos / "train" / "a" / "000.png").rename(photos / "train" / "a" / "999.png")
-    assert "its train rows have other names, or another order" in fault()
-    (photos / "train" / "a" / "999.png").unlink()
-    assert "it has 22 train rows, but the dataset has 21" in fault()
-    data = load({"name": "embeddings", "path": path})
-    np.savez("plain.npz", train_features=data.arrays["pool"], train_labels=data.pool_labels[::-1])
-    (found,) = space_faults(spec, load({"name": "arrays", "features": "plain.npz"}))
-    assert "18 of its train rows have another label than the dataset's items, the first row 0" in found
-    np.savez("plain.npz", train_features=data.arrays["pool"], train_labels=data.pool_labels)
-    assert space_faults(spec, load({"name": "arrays", "features": "plain.npz"})) == []
-
-
 def test_faulty_folders(made, photos, tmp_path):
     def fault(path):
         (message,) = faults_of({"name": "embeddings", "path": path})
@@ -277,21 +214,3 @@ def test_only_whole_shards_count_and_drafts_are_cleared(tmp_path):
         "train-000001.npy",
     ]
     assert folder.failures("train", 1) == {5: "broken"}
-
-
-def test_own_functions_may_name_their_items(made, tmp_path, monkeypatch):
-    path, _ = made
-    (tmp_path / "own_items.py").write_text(
-        "import numpy as np\n"
-        "def load(path, shift=0):\n"
-        "    labels = np.load(f'{path}/train_labels.npy')\n"
-        "    import pyarrow.parquet as pq\n"
-        "    names = pq.read_table(f'{path}/train_items.parquet')['name'].to_pylist()\n"
-        "    return {'train_features': np.eye(len(labels)), 'train_labels': labels,\n"
-        "            'train_names': names[shift:] + names[:shift]}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    spec = parse_space("deep", {"name": "embeddings", "path": path})
-    assert space_faults(spec, load({"name": "own_items:load", "path": path})) == []
-    (found,) = space_faults(spec, load({"name": "own_items:load", "path": path, "shift": 1}))
-    assert "other names, or another order" in found

@@ -38,7 +38,7 @@ class ShardFolder:
         if not file.is_file():
             held = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
             if held:
-                fault = f"--out: {self.path} is not empty and holds no settings of an extraction ({', '.join(held[:3])}, ...)"
+                fault = f"--out: {self.path} is not empty and holds no settings of an extraction, but {held[0]}"
                 raise DataError([f"{fault}; give a new folder"])
             write_whole(file, encode(settings))
             return
