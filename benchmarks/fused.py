@@ -26,6 +26,7 @@ from benchmarks.machine import machine, write_json
 from ray_al.core.linear import LinearHead
 from ray_al.kernels import blocks
 from ray_al.services.pool_scorer import PoolScorer
+from ray_al.services.shard import Shard
 
 TRAJECTORIES, TOP, REPEATS = 16, 100, 5
 
@@ -71,7 +72,10 @@ def measure(n: int, d: int, classes: int, dtype: str) -> dict[str, Any]:
     weights = [(0.1 * rng.standard_normal((classes, d))).astype(np.float32) for _ in range(TRAJECTORIES)]
     heads = [LinearHead("x", w, np.zeros(classes, np.float32)) for w in weights]
     labeled = [rng.permutation(n)[:200] for _ in range(TRAJECTORIES)]
-    scorer, threads = PoolScorer(Reader(x)), ThreadPoolExecutor(TRAJECTORIES)
+    read: list[int] = []
+    reader = Reader(x)
+    scorer = PoolScorer(reader, Shard(reader, observe=lambda waited, size: read.append(size)))
+    threads = ThreadPoolExecutor(TRAJECTORIES)
 
     def one(i: int) -> tuple[np.ndarray, np.ndarray]:
         return scorer.linear_top(heads[i], "entropy", TOP, labeled[i], i)
@@ -87,7 +91,6 @@ def measure(n: int, d: int, classes: int, dtype: str) -> dict[str, Any]:
             entropy[torch.from_numpy(labeled[i])] = -1
             torch.topk(entropy, TOP)
 
-    counts = scorer.shard.rows("x", "pool").counts
     alone = [one(i) for i in range(TRAJECTORIES)]
     together = list(threads.map(one, range(TRAJECTORIES)))
     equal = all(
@@ -97,9 +100,9 @@ def measure(n: int, d: int, classes: int, dtype: str) -> dict[str, Any]:
     )
     speed = bandwidth(x)
     one_by_one = seconds(lambda: [one(i) for i in range(TRAJECTORIES)])
-    read = counts.bytes_read
+    read.clear()
     fused = seconds(lambda: list(threads.map(one, range(TRAJECTORIES))))
-    read = (counts.bytes_read - read) / (REPEATS + 1)
+    bytes_read = sum(read) / (REPEATS + 1)
     torch.set_num_threads(blocks.threads())
     by_torch = seconds(usual)
     return {
@@ -107,10 +110,10 @@ def measure(n: int, d: int, classes: int, dtype: str) -> dict[str, Any]:
         "requests_per_second": {
             "fused": TRAJECTORIES / fused, "one by one": TRAJECTORIES / one_by_one, "usual": TRAJECTORIES / by_torch,
         },
-        "bytes_read": {"fused": read, "one by one": TRAJECTORIES * x.nbytes},
+        "bytes_read": {"fused": bytes_read, "one by one": TRAJECTORIES * x.nbytes},
         "to_one_by_one": one_by_one / fused, "to_usual": by_torch / fused,
         "bandwidth": speed,
-        "bandwidth_used": read / fused / speed,  # of what is really read
+        "bandwidth_used": bytes_read / fused / speed,  # of what is really read
         "bandwidth_saved": TRAJECTORIES * x.nbytes / fused / speed,  # had every trajectory read the rows itself
     }  # fmt: skip
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
+from ray_al.kernels.fuser import Fuser, Observe
 
 R = TypeVar("R")
 
@@ -47,7 +47,6 @@ class Block:
 
 
 Work = Callable[[Block, torch.Tensor], R]
-Observe = Callable[[list[float], int], None]
 
 
 @dataclass
@@ -56,18 +55,7 @@ class _Request:
     columns: torch.Tensor | None  # (c, d)
     shifted: bool
     results: list[Any] = field(default_factory=list)
-    error: BaseException | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-    asked: float = field(default_factory=time.monotonic)
-
-
-@dataclass
-class PassCounts:
-    """What the passes over a matrix have done so far."""
-
-    passes: int = 0
-    requests: int = 0
-    bytes_read: int = 0
+    error: Exception | None = None
 
 
 class Rows:
@@ -82,19 +70,15 @@ class Rows:
 
     def __init__(self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None) -> None:
         blocks.check_matrix(x)
-        self._observe = observe
+        self._fuse = Fuser(observe)
         self.x, self.count, self.width = x, len(x), x.shape[1]
         self.block = blocks.block_rows(self.width)
         part, parts = shard
         number = -(-self.count // self.block)
         self.start = min(number * part // parts * self.block, self.count)
         self.stop = min(number * (part + 1) // parts * self.block, self.count)
-        self.counts = PassCounts()
         address = x.__array_interface__["data"][0]
         self._direct = x.dtype == np.float32 and x.flags.c_contiguous and address % 64 == 0
-        self._lock = threading.Lock()
-        self._waiting: list[_Request] = []
-        self._busy = False
         self._constants = threading.RLock()
         self._sizes = {min(self.block, self.count), self.count % self.block or self.block}  # of the blocks
 
@@ -145,45 +129,12 @@ class Rows:
         if not len(self):
             return []
         request = _Request(work, columns, shifted)
-        with self._lock:
-            self._waiting.append(request)
-            leads = not self._busy
-            self._busy = True
-        if not leads:
-            request.done.wait()
-            leads = not request.results and request.error is None  # woken to lead, not because it is done
-        if leads:
-            self._lead(request)
+        self._fuse(None, request, self._pass, len(self) * self.width * self.x.itemsize)
         if request.error is not None:
             raise request.error
         return request.results
 
-    def _lead(self, own: _Request) -> None:
-        """Run the next pass, of all that wait, and hand the lead to one who came meanwhile."""
-        with self._lock:
-            batch, self._waiting = self._waiting, []
-        try:
-            self._pass(batch)
-        except BaseException as error:
-            for request in batch:
-                request.error = request.error or error
-        with self._lock:
-            heir = self._waiting[0] if self._waiting else None
-            self._busy = heir is not None
-        for request in batch:
-            if request is not own:
-                request.done.set()
-        if heir is not None:
-            heir.done.set()
-
-    def _pass(self, batch: Sequence[_Request]) -> None:
-        size = len(self) * self.width * self.x.itemsize
-        self.counts.passes += 1
-        self.counts.requests += len(batch)
-        self.counts.bytes_read += size
-        if self._observe:
-            now = time.monotonic()
-            self._observe([now - request.asked for request in batch], size)
+    def _pass(self, batch: Sequence[_Request]) -> Sequence[_Request]:
         groups = _groups(batch, len(batch) > 1 and self.fuses)
 
         def work(start: int) -> list[Any]:
@@ -199,6 +150,7 @@ class Rows:
         order = [request for group in groups for request, _ in group.members]
         for request, parts in zip(order, zip(*results, strict=True), strict=True):
             request.results = list(parts)
+        return batch
 
 
 def _attempt(request: _Request, block: Block, product: torch.Tensor) -> Any:

@@ -10,12 +10,12 @@ import numpy as np
 
 from ray_al.core.linear import Linear, LinearCommittee, LinearHead
 from ray_al.core.pool import SpaceReader
-from ray_al.services.fuser import Fuser
+from ray_al.kernels.fuser import Fuser
 from ray_al.services.pool_scorer import PoolScorer
 
 if TYPE_CHECKING:
     from ray_al.kernels.device.pool import DevicePool
-    from ray_al.kernels.passes import Observe
+    from ray_al.kernels.fuser import Observe
 
 
 class DeviceScorer(PoolScorer):

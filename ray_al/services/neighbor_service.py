@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ray_al.core.pool import SpaceReader
-from ray_al.services.fused import Fused
 from ray_al.services.kept import Kept
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class NeighborService:
         from ray_al.kernels.pseudo_labels import label_sources
 
         sources = label_sources(ids, labels, classes, alpha, tol, iterations, balanced)
-        return self._propagation(space, k, gamma, graph, index).ask(sources)
+        return self._propagation(space, k, gamma, graph, index)(sources)
 
     def pseudo_labels(
         self,
@@ -166,15 +165,17 @@ class NeighborService:
         graph: tuple[np.ndarray, np.ndarray] = self._kept.get(("graph", space, k, index, unit), make)
         return graph
 
-    def _propagation(self, space: str, k: int, gamma: float, graph: str, index: str) -> Fused[Sources, np.ndarray]:
+    def _propagation(self, space: str, k: int, gamma: float, graph: str, index: str) -> Callable[[Sources], np.ndarray]:
         from ray_al.kernels.affinity import affinity
+        from ray_al.kernels.fuser import Fuser
         from ray_al.kernels.label_propagation import solve
 
-        def make() -> Fused[Sources, np.ndarray]:
+        def make() -> Callable[[Sources], np.ndarray]:
             weights = affinity(*self._graph(space, k, index, unit=True), gamma, graph)
-            return Fused(lambda requests: solve(weights, requests))
+            fuse = Fuser()
+            return lambda sources: fuse(None, sources, lambda waiting: solve(weights, waiting))
 
-        made: Fused[Sources, np.ndarray] = self._kept.get(("propagation", space, k, gamma, graph, index), make)
+        made: Callable[[Sources], np.ndarray] = self._kept.get(("propagation", space, k, gamma, graph, index), make)
         return made
 
 

@@ -17,7 +17,8 @@ from ray_al.core.pool import SpaceReader
 
 if TYPE_CHECKING:
     from ray_al.kernels.coverage import Coverage
-    from ray_al.kernels.passes import Observe, Rows
+    from ray_al.kernels.fuser import Observe
+    from ray_al.kernels.passes import Rows
 
 PROBS_BYTES = 2**30  # of probabilities that badge keeps, all selections together; beyond it they are made anew
 KNOWN_BYTES = 2**29  # of distances to labeled items, kept from round to round

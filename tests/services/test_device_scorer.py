@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ray_al.core.linear import LinearCommittee, LinearHead
+from ray_al.kernels.fuser import Fuser
 from ray_al.services.device_scorer import DeviceScorer
-from ray_al.services.fuser import Fuser
 from ray_al.services.pool_scorer import PoolScorer
 from tests.fakes import ArrayReader
 

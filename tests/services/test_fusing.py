@@ -125,7 +125,8 @@ def test_a_committee_scores_as_its_members_outputs_do(monkeypatch, kept):
 
 
 def test_waiting_passes_become_one():
-    rows = Rows(READERS["float32"].read("x", "pool"))
+    seen: list[tuple[int, int]] = []
+    rows = Rows(READERS["float32"].read("x", "pool"), observe=lambda waited, size: seen.append((len(waited), size)))
     inside, others = threading.Event(), threading.Event()
 
     def first(block: passes.Block, product: Any) -> int:
@@ -141,13 +142,12 @@ def test_waiting_passes_become_one():
     threads = [start(first)]
     inside.wait(10)
     threads += [start(lambda block, product: block.stop) for _ in range(5)]
-    while len(rows._waiting) < 5:
+    while len(rows._fuse._waiting.get(None, ())) < 5:
         pass
     others.set()
     for thread in threads:
         thread.join()
-    assert (rows.counts.passes, rows.counts.requests) == (2, 6)
-    assert rows.counts.bytes_read == 2 * N * D * 4
+    assert seen == [(1, N * D * 4), (5, N * D * 4)]
 
 
 def test_a_failing_call_disturbs_no_other():

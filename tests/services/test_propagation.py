@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ray_al.kernels import label_propagation
-from ray_al.services.fused import Fused
+from ray_al.kernels.fuser import Fuser
 from ray_al.services.neighbor_service import NeighborService
 from tests.fakes import ArrayReader
 
@@ -26,19 +27,20 @@ def test_what_waits_is_worked_as_one() -> None:
         gate.wait(10)
         return [10 * request for request in requests]
 
-    fused: Fused[int, int] = Fused(work)
+    fuse = Fuser()
+    ask = partial(fuse, None, work=work)
     with ThreadPoolExecutor(9) as threads:
-        first = threads.submit(fused.ask, 0)
+        first = threads.submit(ask, 0)
         while not batches:
             time.sleep(0.001)
-        others = [threads.submit(fused.ask, i) for i in range(1, 9)]
-        while len(fused._queue) < 8:
+        others = [threads.submit(ask, i) for i in range(1, 9)]
+        while len(fuse._waiting.get(None, ())) < 8:
             time.sleep(0.001)
         gate.set()
         assert first.result(10) == 0
         assert [other.result(10) for other in others] == [10 * i for i in range(1, 9)]
     assert batches == [[0], list(range(1, 9))]
-    assert fused.ask(3) == 30  # and it goes on
+    assert ask(3) == 30  # and it goes on
 
 
 def test_a_fault_is_its_owners_alone() -> None:
@@ -51,12 +53,13 @@ def test_a_fault_is_its_owners_alone() -> None:
             raise ValueError("three")
         return list(requests)
 
-    fused: Fused[int, int] = Fused(work)
+    fuse = Fuser()
+    ask = partial(fuse, None, work=work)
     with ThreadPoolExecutor(6) as threads:
-        asked = [threads.submit(fused.ask, 0)]
+        asked = [threads.submit(ask, 0)]
         started.wait(10)
-        asked += [threads.submit(fused.ask, i) for i in range(1, 6)]
-        while len(fused._queue) < 5:
+        asked += [threads.submit(ask, i) for i in range(1, 6)]
+        while len(fuse._waiting.get(None, ())) < 5:
             time.sleep(0.001)
         gate.set()
         for i, answer in enumerate(asked):
