@@ -62,7 +62,7 @@ def test_a_sweep_on_an_object_store(store: tuple[Any, str], tmp_path: Path) -> N
         "name": "s3",
         "storage": f"s3://lab/runs?{query}",
         "axes": {"dataset": ["digits"], "learner": ["logreg"], "strategy": ["random", "typiclust"], "seed": 2},
-        "protocol": {"initial": 10, "batch": 10, "rounds": 12},
+        "protocol": {"initial": 10, "batch": 5, "rounds": 30},
     }
     (tmp_path / "s3.yaml").write_text(yaml.safe_dump(sweep))
     run = [*COMMAND, "run", "s3.yaml", "--no-dashboard"]
@@ -77,11 +77,12 @@ def test_a_sweep_on_an_object_store(store: tuple[Any, str], tmp_path: Path) -> N
     with open(tmp_path / "log", "w") as log:
         first = subprocess.Popen(run, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + 120
+    while first.poll() is None and not _keys(client, "runs/s3/lease/") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(ConfigError, match=f"another run of sweep 's3' is going on .process {first.pid} on "):
+        refuse_second_run(Storage.open(f"s3://lab/runs/s3?{query}"))
     while first.poll() is None and not _keys(client, "runs/s3/ledger") and time.monotonic() < deadline:
         time.sleep(0.1)
-    second = ray_al("run", "s3.yaml", "--no-dashboard")
-    assert second.returncode == 2, (tmp_path / "log").read_text() + second.stdout + second.stderr
-    assert f"another run of sweep 's3' is going on (process {first.pid}" in second.stderr
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     again = ray_al("run", "s3.yaml", "--no-dashboard")  # at once: the process of the lease is known to be dead
@@ -89,12 +90,12 @@ def test_a_sweep_on_an_object_store(store: tuple[Any, str], tmp_path: Path) -> N
     assert "4 of 4 trajectories done" in again.stdout
     place = f"s3://lab/runs/s3?{query}"
     frame = load_results(place)
-    assert frame.groupby("trajectory_id").size().tolist() == [12] * 4
+    assert frame.groupby("trajectory_id").size().tolist() == [30] * 4
     for words, answer in (
-        (["status", place], "24"),
+        (["status", place], "60"),
         (["results", place], "typiclust"),
         (["report", place], "report.html"),
-        (["verify", place, "--sample", "4"], "12 rounds equal"),
+        (["verify", place, "--sample", "4"], "30 rounds equal"),
     ):
         told = ray_al(*words)
         assert told.returncode == 0, told.stdout + told.stderr
