@@ -14,8 +14,15 @@ QUICK = {
     "grid": ["--grids", "cifar10", "--seeds", "1", "--rounds", "2"],
     "trial_memory": ["--counts", "1", "4"],
     "scheduler_scale": ["--trajectories", "300"],
+    "fused": ["--quick"],
+    "large_pool": ["--quick"],
+    "neighbors": ["--quick"],
+    "label_propagation": ["--quick"],
+    "features": ["--rows", "320"],
 }
-NEED_DATA = ("mnist_against_skactiveml", "grid", "trial_memory")
+NEED_DATA = (
+    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "label_propagation", "features",
+)  # fmt: skip
 
 
 def main() -> None:
