@@ -35,7 +35,8 @@ TUNE_SETTINGS = {
 
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[None]:
-    """Connect to a running cluster, or start one of this machine's cores, reachable from this machine alone."""
+    """Connect to a running cluster, or start one of this machine's cores: its dashboard listens on loopback, and its
+    other ports take Ray's own token only."""
     os.environ.update(TUNE_SETTINGS)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 Node = Mapping[str, float]  # "CPU" and "GPU" of one machine
 
@@ -20,10 +19,6 @@ class Place:
     cpus: float
     gpus: float = 0.0
     node: str | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Options of an actor; `scheduling_strategy` is left to the caller, as it takes a class of Ray's."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
 
 
 def spread(nodes: Mapping[str, Node], scorers: int, cpus: float, gpus: float = 0.0) -> tuple[Place, ...]:

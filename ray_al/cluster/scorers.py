@@ -18,12 +18,12 @@ from ray_al.cluster.feature_store import StoreReader, actor
 from ray_al.cluster.service_metrics import PassMeter
 from ray_al.core.linear import Linear
 from ray_al.services.device_scorer import DeviceScorer
+from ray_al.services.known import Memory
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard
 
 PARTS = "parts"  # the threads that work for other scorers: never taken by calls, which wait for them
-COVERAGES = 1024  # selections under way that one shard remembers
-IDLE_SECONDS = 3600.0  # after which a selection may be forgotten: whoever began it is gone
+IDLE_SECONDS = 600.0  # after which a selection is forgotten: whoever began it is gone
 
 
 class ScorerHost:
@@ -44,13 +44,14 @@ class ScorerHost:
         meter = PassMeter(f"scorer{own}")
         self._meter, self._coverages, self._lock = meter, OrderedDict[str, tuple[Any, float]](), threading.Lock()
         self._shards: dict[str, Shard] = {}
+        memory = Memory()
         self._scorers: dict[str, PoolScorer] = {}
         for dataset, keys in datasets.items():
             reader = StoreReader(store, storage, keys)
             if device:
                 self._scorers[dataset] = DeviceScorer(reader, device, meter.passed)
                 continue
-            shard = Shard(reader, (own, len(names)), meter.passed)
+            shard = Shard(reader, (own, len(names)), meter.passed, memory)
             peers = [shard if i == own else RemoteShard(name, dataset) for i, name in enumerate(names)]
             self._shards[dataset], self._scorers[dataset] = shard, PoolScorer(reader, shard, peers)
 
@@ -72,11 +73,10 @@ class ScorerHost:
         coverage, name = self._shards[dataset].coverage(task), uuid.uuid4().hex
         with self._lock:
             self._coverages[name] = coverage, time.monotonic()
-            while len(self._coverages) > COVERAGES:
-                first, (_, used) = next(iter(self._coverages.items()))
+            for old, (_, used) in list(self._coverages.items()):
                 if time.monotonic() - used < IDLE_SECONDS:
-                    break
-                del self._coverages[first]
+                    break  # the rest was used later
+                del self._coverages[old]
         return name
 
     @ray.method(concurrency_group=PARTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_al.assemble import DataKeys
@@ -27,7 +29,7 @@ from ray_al.sweep_file import ConfigError
 # A killed service starts again and its unfinished calls are sent again: calls carry all they need. A call that kills
 # its service every time (out of memory, say) is given up, and fails its trial.
 REVIVED = {"max_restarts": -1, "max_task_retries": 3}
-START_SECONDS = 300
+START_SECONDS = 1800  # a machine that an autoscaler brings takes minutes
 # Calls under way in one actor; more wait in order of arrival. A trial waits for its answer before it calls again, so
 # the queue is never longer than the number of trials at once, and none of them can crowd out another.
 CALLS_AT_ONCE = 64
@@ -72,6 +74,8 @@ class ServiceClient:
         try:
             return ray.get(answer, timeout=limit)
         except ray.exceptions.GetTimeoutError:
+            with contextlib.suppress(Exception):  # if it has not begun, it need not
+                ray.cancel(answer)
             raise TimeoutError(
                 f"the {self._hosted.__name__} actor did not answer {method} within {limit:g} s; it may be overloaded "
                 f"(more scorers, fewer trials at once) or its node out of reach; {TIMEOUT_VARIABLE} sets the limit"
@@ -117,10 +121,11 @@ def start_services(
     store = start("store", FeatureStore, {"num_cpus": 0, "max_concurrency": 4}, storage)
     names = [f"{prefix}-scorer{i}" for i in range(len(places))]
     groups = {"max_concurrency": CALLS_AT_ONCE, "concurrency_groups": {PARTS: CALLS_AT_ONCE}}
+    seats = [_seat(place) for place in places if place.cpus]
     for i, place in enumerate(places):
-        # Soft: a scorer whose machine is gone starts again on another.
+        # Soft, and without cores of its own: a scorer whose machine is gone starts again on another, however full.
         where = NodeAffinitySchedulingStrategy(place.node, soft=True) if place.node else "DEFAULT"
-        options = {**groups, **place.options(), "scheduling_strategy": where}
+        options = {**groups, "num_cpus": 0, "num_gpus": place.gpus, "scheduling_strategy": where}
         device, warm = "cuda" if place.gpus else None, place.cpus > 0
         start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i, device, warm)
     index = None
@@ -128,9 +133,17 @@ def start_services(
         index = start(
             "neighbors", NeighborHost, {"num_cpus": 0, "max_concurrency": CALLS_AT_ONCE}, store, storage, keyed
         )
+    deadline = time.monotonic() + START_SECONDS
     try:
         ray.get([handle.__ray_ready__.remote() for handle in handles], timeout=START_SECONDS)
+        if not all(seat.wait(max(0.0, deadline - time.monotonic())) for seat in seats):
+            raise ray.exceptions.GetTimeoutError
     except ray.exceptions.GetTimeoutError:
         fault = f"the cluster did not start the services within {START_SECONDS} s; is it busy with other jobs?"
         raise ConfigError([fault]) from None
     return Services(storage, store, tuple(names), index), handles
+
+
+def _seat(place: Place) -> Any:
+    """Keeps the cores that a scorer uses free of trials, on its machine."""
+    return placement_group([{"CPU": place.cpus}], strategy="STRICT_PACK", _soft_target_node_id=place.node)

@@ -165,12 +165,15 @@ def double_rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray | None = None)
     return out if shift is None else out.sub_(torch.from_numpy(shift.astype(np.float64)))
 
 
-def center(x: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(d,) float32 mean of up to 1024 of the rows `ids`, to move rows by: it makes the rounding of distances small.
+def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+    """(d,) float32 mean of up to 1024 of the rows `ids`, or of all, to move rows by: it makes the rounding of distances
+    small.
 
     0 where it is not finite, for the check of all rows to find the value.
     """
-    sample = x[ids[np.linspace(0, len(ids) - 1, min(len(ids), 1024)).astype(np.int64)]]
+    count = len(x) if ids is None else len(ids)
+    at = np.linspace(0, count - 1, min(count, 1024)).astype(np.int64)
+    sample = x[at if ids is None else ids[at]]
     with np.errstate(all="ignore"):
         return np.nan_to_num(sample.mean(0, dtype=np.float64).astype(np.float32), posinf=0.0, neginf=0.0)
 

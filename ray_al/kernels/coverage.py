@@ -143,10 +143,13 @@ def _priority(ids: np.ndarray, seed: int) -> np.ndarray:
 
 
 class ShardedCoverage:
-    """Coverages that each own some of the blocks, asked at the same time and joined in their order."""
+    """Coverages that each own some of the blocks, asked at the same time and joined in their order.
 
-    def __init__(self, parts: Sequence[Coverage], threads: ThreadPoolExecutor) -> None:
-        self._parts, self._threads = parts, threads
+    `near` is the place of the part in this process, which can tell the distances between any items.
+    """
+
+    def __init__(self, parts: Sequence[Coverage], near: int, threads: ThreadPoolExecutor) -> None:
+        self._parts, self._near, self._threads = parts, near, threads
         self._ends = np.zeros(len(parts), np.int64)  # of each part's blocks
 
     def _all(self, work: Callable[[Coverage], Any]) -> list[Any]:
@@ -182,7 +185,7 @@ class ShardedCoverage:
         return largest, np.concatenate([ids for norm, ids in found if norm == largest])
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        return self._parts[0].pairs(ids)
+        return self._parts[self._near].pairs(ids)
 
     def close(self) -> None:
         self._all(lambda part: part.close())

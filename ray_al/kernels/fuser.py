@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -13,7 +14,7 @@ Work = Callable[[Sequence[Any]], Sequence[Any]]
 Observe = Callable[[list[float], int], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
     request: Any
     work: Work
@@ -48,29 +49,58 @@ class Fuser:
         with self._lock:
             self._waiting.setdefault(key, []).append(call)
             leads, self._busy = not self._busy, True
-        if not leads:
-            call.woken.wait()
-        if not call.done:  # the first, or woken to lead
-            self._lead(call)
+        try:
+            if not leads:
+                call.woken.wait()
+            if not call.done:  # the first, or woken to lead
+                self._lead(call)
+        except BaseException:  # Ctrl-C, in this thread: those who wait go on without it
+            self._withdraw(call)
+            raise
         if call.error is not None:
             raise call.error
         return call.answer
 
     def _lead(self, own: _Call) -> None:
-        while not own.done:
+        try:
+            while not own.done:
+                with self._lock:
+                    batch = self._next()
+                try:
+                    self._tell(batch)
+                    _run(batch)
+                finally:
+                    for call in batch:
+                        if not call.done:
+                            call.error, call.done = RuntimeError("the call was interrupted by another"), True
+                        call.woken.set()
+        finally:
             with self._lock:
-                batch = self._next()
-            if self.observe:
-                now = time.monotonic()
+                self._hand_over()
+
+    def _tell(self, batch: Sequence[_Call]) -> None:
+        if self.observe:
+            now = time.monotonic()
+            try:
                 self.observe([now - call.asked for call in batch], batch[0].size)
-            _run(batch)
-            for call in batch:
-                call.woken.set()
-        with self._lock:
-            heir = next(iter(self._waiting.values()))[0] if self._waiting else None
-            self._busy = heir is not None
+            except Exception:  # a fault of what only watches
+                logging.getLogger(__name__).exception("a batch could not be reported")
+
+    def _hand_over(self) -> None:
+        heir = next(iter(self._waiting.values()))[0] if self._waiting else None
+        self._busy = heir is not None
         if heir is not None:
             heir.woken.set()
+
+    def _withdraw(self, own: _Call) -> None:
+        with self._lock:
+            for key, calls in list(self._waiting.items()):
+                if own in calls:
+                    calls.remove(own)
+                    if not calls:
+                        del self._waiting[key]
+                    if own.woken.is_set():  # it had been chosen to lead
+                        self._hand_over()
 
     def _next(self) -> list[_Call]:
         key, calls = self._waiting.popitem(last=False)

@@ -38,8 +38,6 @@ def badge(
     Raises:
         ValueError: input is not finite, an id does not exist, or fewer than k items can be picked.
     """
-    if first not in ("norm", "uniform"):
-        raise ValueError(f"first is 'norm' or 'uniform', got {first!r}")
     space = GradientEmbedding(embedding, probs)
     free = blocks.free_mask(space.count, k, blocks.check_ids(exclude, space.count, "exclude"))
     return draw_badge(RowCoverage(space, free, seed), k, seed, first)
@@ -47,6 +45,8 @@ def badge(
 
 def draw_badge(coverage: Coverage, k: int, seed: int, first: str) -> tuple[np.ndarray, np.ndarray]:
     """`badge` over a coverage that knows of no picks yet."""
+    if first not in ("norm", "uniform"):
+        raise ValueError(f"first is 'norm' or 'uniform', got {first!r}")
     start = coverage.longest()[1] if first == "norm" else coverage.rest()
     return draw(coverage, k, start, np.random.default_rng(seed))
 

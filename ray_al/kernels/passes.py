@@ -12,7 +12,6 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,25 +24,35 @@ R = TypeVar("R")
 
 PANEL = 192  # columns of a fused product: wider ones are no faster
 _STEP = 16  # widths are multiples of it, so that there are few shapes to check
+_KEPT = 1 << 23  # numbers (32 MB) of scratch memory that a thread keeps
 _local = threading.local()
 
 
 class Block:
-    """Rows [start, stop) as float32 tensors, made when first used and gone when the block is done."""
+    """Rows [start, stop) as float32 tensors, made when first used and gone when the block is done.
+
+    It belongs to one thread. (A cached_property would make all threads wait for each other before Python 3.12.)
+    """
 
     def __init__(self, rows: Rows, start: int, stop: int) -> None:
         self._rows, self.start, self.stop = rows, start, stop
+        self._raw: torch.Tensor | None = None
+        self._shifted: torch.Tensor | None = None
 
-    @cached_property
+    @property
     def raw(self) -> torch.Tensor:
         """(n, d) as they are."""
-        return self._rows._floats(self.start, self.stop)
+        if self._raw is None:
+            self._raw = self._rows._floats(self.start, self.stop)
+        return self._raw
 
-    @cached_property
+    @property
     def shifted(self) -> torch.Tensor:
         """(n, d) less `Rows.shift`."""
-        out = _scratch("shifted", self.stop - self.start, self._rows.width)
-        return torch.sub(self.raw, blocks.borrow(self._rows.shift), out=out)
+        if self._shifted is None:
+            out = _scratch("shifted", self.stop - self.start, self._rows.width)
+            self._shifted = torch.sub(self.raw, blocks.borrow(self._rows.shift), out=out)
+        return self._shifted
 
 
 Work = Callable[[Block, torch.Tensor], R]
@@ -79,7 +88,9 @@ class Rows:
         self.stop = min(number * (part + 1) // parts * self.block, self.count)
         address = x.__array_interface__["data"][0]
         self._direct = x.dtype == np.float32 and x.flags.c_contiguous and address % 64 == 0
-        self._constants = threading.RLock()
+        self._constants, self._making_norms = threading.Lock(), threading.Lock()
+        self._shift: np.ndarray | None = None
+        self._norms: np.ndarray | None = None
         self._sizes = {min(self.block, self.count), self.count % self.block or self.block}  # of the blocks
 
     def __len__(self) -> int:
@@ -92,10 +103,13 @@ class Rows:
         out = _scratch("raw", stop - start, self.width)
         return blocks.float_rows(self.x, start, stop, out=out)
 
-    @cached_property
+    @property
     def shift(self) -> np.ndarray:
         """(d,) float32 to move rows by: distances do not change, and their rounding becomes small."""
-        return blocks.center(self.x, np.arange(self.count))
+        with self._constants:
+            if self._shift is None:
+                self._shift = blocks.center(self.x)
+            return self._shift
 
     @property
     def fuses(self) -> bool:
@@ -105,20 +119,19 @@ class Rows:
     @property
     def norms(self) -> np.ndarray:
         """(stop - start,) float32 squared norms of the shifted rows; computed once."""
-        with self._constants:
+        with self._making_norms:
+            if self._norms is None:
+                self._norms = np.concatenate([np.empty(0, np.float32), *self.sweep(self._block_norms)])
             return self._norms
 
-    @cached_property
-    def _norms(self) -> np.ndarray:
-        def work(block: Block, _: torch.Tensor) -> np.ndarray:
-            norms = block.shifted.square().sum(1)
-            if not torch.isfinite(norms.sum()):
-                blocks.check_finite(block.raw, "x", block.start)
-                largest = block.shifted.abs().max()
-                raise ValueError(f"x is too large for squared distances in rows {block.start}..: {largest}")
-            return norms.numpy()
-
-        return np.concatenate([np.empty(0, np.float32), *self.sweep(work)])
+    @staticmethod
+    def _block_norms(block: Block, _: torch.Tensor) -> np.ndarray:
+        norms = block.shifted.square().sum(1)
+        if not torch.isfinite(norms.sum()):
+            blocks.check_finite(block.raw, "x", block.start)
+            largest = block.shifted.abs().max()
+            raise ValueError(f"x is too large for squared distances in rows {block.start}..{block.stop - 1}: {largest}")
+        return norms.numpy()
 
     def sweep(self, work: Work[R], columns: torch.Tensor | None = None, shifted: bool = False) -> list[R]:
         """[work(block, product)] over all blocks, in order; product (c, n) is columns (c, d) times the rows.
@@ -232,6 +245,8 @@ def _columns_are_stable(width: int, rows: int) -> bool:
 
 def _scratch(name: str, rows: int, width: int) -> torch.Tensor:
     """Uninitialized float32 (rows, width) of this thread, used again: fresh memory costs a page fault every 4 KB."""
+    if rows * width > _KEPT:
+        return torch.empty((rows, width))
     kept: dict[str, torch.Tensor] = _local.__dict__.setdefault("kept", {})
     flat = kept.get(name)
     if flat is None or flat.numel() < rows * width:

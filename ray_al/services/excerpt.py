@@ -14,14 +14,18 @@ class Excerpt:
     kept: np.ndarray | None  # (m,) int64, ascending; None: the whole pool
 
     @classmethod
-    def of(cls, among: np.ndarray | None) -> Excerpt:
-        """The items `among`.
+    def of(cls, among: np.ndarray | None, count: int | None = None) -> Excerpt:
+        """The items `among` of `count`.
 
         Raises:
-            ValueError: the ids are not ascending.
+            ValueError: the ids are not ascending, or one does not exist.
         """
-        if among is not None and (np.ndim(among) != 1 or (np.diff(among) <= 0).any()):
-            raise ValueError("among is a vector of distinct ids in ascending order")
+        if among is not None:
+            if np.ndim(among) != 1 or (np.diff(among) <= 0).any():
+                raise ValueError("among is a vector of distinct ids in ascending order")
+            if len(among) and (among[0] < 0 or (count is not None and among[-1] >= count)):
+                wrong = among[0] if among[0] < 0 else among[-1]
+                raise ValueError(f"among holds id {wrong}, which is no item of the pool")
         return cls(among)
 
     @classmethod

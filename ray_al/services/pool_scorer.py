@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard, S
 if TYPE_CHECKING:
     from ray_al.kernels.coverage import Coverage
 
-PEERS_AT_ONCE = 64  # calls to other shards under way
+CALLS_AT_ONCE = 64  # that ask all shards
 ATTEMPTS = 5  # at a selection whose shards start again meanwhile
 
 
@@ -41,7 +42,8 @@ class PoolScorer:
         self.reader = reader
         self.shard = shard or Shard(reader)
         self._parts = peers or [self.shard]
-        self._threads = ThreadPoolExecutor(PEERS_AT_ONCE) if len(self._parts) > 1 else None
+        self._near = self._parts.index(self.shard)
+        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE * len(self._parts)) if len(self._parts) > 1 else None
 
     def _ask(self, work: Callable[[ShardLike], Any]) -> list[Any]:
         return list(self._threads.map(work, self._parts)) if self._threads else [work(self._parts[0])]
@@ -52,10 +54,11 @@ class PoolScorer:
             return parts[0]
         from ray_al.kernels.coverage import ShardedCoverage
 
-        return ShardedCoverage(parts, self._threads)
+        return ShardedCoverage(parts, self._near, self._threads)
 
     def _within(self, space: str, ids: np.ndarray) -> PoolScorer:
         """A scorer over these rows alone, in the order of the ids."""
+        Excerpt.of(ids, self._size(space))
         return PoolScorer(_Excerpt(space, self.reader.read(space, "pool")[ids]))
 
     def _size(self, space: str) -> int:
@@ -82,14 +85,14 @@ class PoolScorer:
     def linear_top(
         self, head: Linear, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        from ray_al.kernels.blocks import free_mask
+        from ray_al.kernels.blocks import check_ids, free_mask
         from ray_al.kernels.top_scores import best_of
 
         if among is not None:
             inside = Excerpt.of(among)
             rows, values = self._within(head.space, among).linear_top(head, score, k, inside.rows(exclude), seed)
             return inside.ids(rows), values
-        free_mask(self._size(head.space), k, exclude)
+        free_mask(self._size(head.space), k, check_ids(exclude, self._size(head.space), "exclude"))
         found = self._ask(lambda part: part.leading(head, score, k, exclude))
         ids, values = (np.concatenate(column) for column in zip(*found, strict=True))
         return best_of(ids, values, k, seed)
@@ -134,16 +137,19 @@ class PoolScorer:
     def _picked(
         self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        for attempt in range(ATTEMPTS):
+        for left in reversed(range(ATTEMPTS)):
+            coverage = None
             try:
                 coverage = self._coverage(task)
-                answer = pick(coverage)
-                coverage.close()
-                return answer
+                return pick(coverage)
             except CoverageLost:
-                if attempt == ATTEMPTS - 1:
+                if not left:
                     raise
-        raise AssertionError("unreachable")
+            finally:
+                if coverage is not None:
+                    with contextlib.suppress(CoverageLost):  # then it keeps nothing
+                        coverage.close()
+        raise AssertionError("the last attempt returns or raises")
 
     def kmeans(self, space: str, clusters: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
         from ray_al.kernels.kmeans import kmeans

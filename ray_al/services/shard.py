@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 import weakref
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -14,14 +11,13 @@ import numpy as np
 
 from ray_al.core.linear import Linear
 from ray_al.core.pool import SpaceReader
+from ray_al.services.kept import Kept
+from ray_al.services.known import Memory
 
 if TYPE_CHECKING:
     from ray_al.kernels.coverage import Coverage
     from ray_al.kernels.fuser import Observe
     from ray_al.kernels.passes import Rows
-
-PROBS_BYTES = 2**30  # of probabilities that badge keeps, all selections together; beyond it they are made anew
-KNOWN_BYTES = 2**29  # of distances to labeled items, kept from round to round
 
 
 @dataclass(frozen=True)
@@ -60,24 +56,27 @@ class ShardLike(Protocol):
 class Shard:
     """Part `place` (i, n) of the rows of every space of one dataset; all of them by default.
 
-    `observe` is told of every pass, see `ray_al.kernels.passes.Rows`.
+    `observe` is told of every pass, see `ray_al.kernels.passes.Rows`; `memory` is shared by the shards of a process.
     """
 
-    def __init__(self, reader: SpaceReader, place: tuple[int, int] = (0, 1), observe: Observe | None = None) -> None:
-        self._reader, self._place, self._observe = reader, place, observe
-        self._rows: dict[tuple[str, str], Rows] = {}
-        self._lock = threading.RLock()  # a finalizer may come while it is held
-        self._held = 0  # bytes of probabilities
-        self._known = KnownCoverages(KNOWN_BYTES)
+    def __init__(
+        self,
+        reader: SpaceReader,
+        place: tuple[int, int] = (0, 1),
+        observe: Observe | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self._reader, self._place, self._observe, self._memory = reader, place, observe, memory or Memory()
+        self._rows = Kept()
 
     def rows(self, space: str, split: str) -> Rows:
         """The shard's rows of a space, the same object for all who ask: it is what fuses their passes."""
         from ray_al.kernels.passes import Rows
 
-        with self._lock:
-            if (space, split) not in self._rows:
-                self._rows[space, split] = Rows(self._reader.read(space, split), self._place, self._observe)
-            return self._rows[space, split]
+        made: Rows = self._rows.get(
+            (space, split), lambda: Rows(self._reader.read(space, split), self._place, self._observe)
+        )
+        return made
 
     def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and uncertainties of the shard's k most uncertain items, and of all that equal the last of these."""
@@ -106,8 +105,9 @@ class Shard:
 
         rows = self.rows(task.space, "pool")
         free = _free(rows.count, task.centers, task.exclude)
-        best, count = self._known.longest(task.space, task.centers) if rows.fuses else (None, 0)
-        keep = partial(self._known.keep, task.space) if rows.fuses else None
+        known, key = self._memory.known, (id(self), task.space)
+        best, count = known.longest(key, task.centers) if rows.fuses else (None, 0)
+        keep = partial(known.keep, key, count) if rows.fuses else None
         coverage = RowCoverage(Euclidean(rows), free, task.seed, best, task.centers[:count], keep)
         coverage.cover(task.centers[count:])
         return coverage
@@ -129,21 +129,15 @@ class Shard:
 
     def _kept_probs(self, head: Linear, size: int) -> np.ndarray | None:
         """The shard's probabilities, unless selections under way hold too many bytes of them already."""
-        with self._lock:
-            if self._held + size > PROBS_BYTES:
-                return None
-            self._held += size
+        if not self._memory.probs.take(size):
+            return None
         try:
             table = self.probs(head, "pool")
         except BaseException:
-            self._let_go(size)
+            self._memory.probs.give(size)
             raise
-        weakref.finalize(table, self._let_go, size)
+        weakref.finalize(table, self._memory.probs.give, size)
         return table
-
-    def _let_go(self, size: int) -> None:
-        with self._lock:
-            self._held -= size
 
 
 def _free(count: int, *taken: np.ndarray) -> np.ndarray:
@@ -151,35 +145,3 @@ def _free(count: int, *taken: np.ndarray) -> np.ndarray:
     for ids in taken:
         free[ids] = False
     return free
-
-
-class KnownCoverages:
-    """Distances to the centers of earlier calls, by what the centers were: the next round's begin with the same.
-
-    A minimum over pairs does not depend on how it was reached, so this changes no result, only the work.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._lock = limit, threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, bytes], np.ndarray] = OrderedDict()
-
-    def longest(self, space: str, centers: np.ndarray) -> tuple[np.ndarray | None, int]:
-        """A copy of the distances to the longest known beginning of the centers, and its length."""
-        with self._lock:
-            lengths = sorted({n for name, n, _ in self._kept if name == space and n <= len(centers)}, reverse=True)
-            for length in lengths:
-                key = (space, length, _digest(centers[:length]))
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key].copy(), length
-        return None, 0
-
-    def keep(self, space: str, centers: np.ndarray, best: np.ndarray) -> None:
-        with self._lock:
-            self._kept[space, len(centers), _digest(centers)] = best
-            while self._kept and sum(array.nbytes for array in self._kept.values()) > self._limit:
-                self._kept.popitem(last=False)
-
-
-def _digest(ids: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(ids, np.int64).tobytes()).digest()

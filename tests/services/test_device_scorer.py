@@ -117,3 +117,38 @@ def test_a_batch_is_shared_in_order_and_faults_stay_with_their_call():
     assert batches[0] == [0]
     assert batches[1:5] == [[1, -1, 3], [1], [-1], [3]]
     assert batches[5:] == [[2], [4]]
+
+
+def test_a_watcher_that_fails_and_a_thread_that_is_interrupted_stop_no_other():
+    def watch(waited: list[float], size: int) -> None:
+        raise RuntimeError("metrics away")
+
+    fuse, hold = Fuser(observe=watch), threading.Event()
+
+    def work(requests: Any) -> list[Any]:
+        hold.wait(10)
+        if "stop" in requests:
+            raise KeyboardInterrupt
+        return list(requests)
+
+    def ask(request: Any) -> Any:
+        try:
+            return fuse(None, request, work)
+        except BaseException as error:
+            return type(error)
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(ask, "stop")
+        while not fuse._busy:
+            pass
+        second, third = threads.submit(ask, 2), threads.submit(ask, 3)
+        while len(fuse._waiting.get(None, ())) < 2:
+            pass
+        waits = fuse._waiting[None][0]  # as Ctrl-C in a thread that waits
+        fuse._withdraw(waits)
+        waits.done = True
+        waits.woken.set()
+        hold.set()
+        assert first.result(10) is KeyboardInterrupt
+        assert {second.result(10), third.result(10)} == {None, 5 - waits.request}
+    assert fuse(None, 7, work) == 7

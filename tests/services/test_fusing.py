@@ -17,9 +17,10 @@ from ray_al.kernels import passes
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.top_scores import top_k, uncertainty
-from ray_al.services import shard as shards
+from ray_al.services import known
+from ray_al.services.known import KnownCoverages
 from ray_al.services.pool_scorer import PoolScorer
-from ray_al.services.shard import KnownCoverages, Shard
+from ray_al.services.shard import CoverageLost, Shard
 from tests.fakes import ArrayReader
 
 N, D = 5000, 96
@@ -108,7 +109,7 @@ def test_any_mix_of_calls_and_any_shards_give_the_bits_of_each_alone(asked, dtyp
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_committee_scores_as_its_members_outputs_do(monkeypatch, kept):
     if not kept:  # badge makes probabilities anew, block by block
-        monkeypatch.setattr(shards, "PROBS_BYTES", 0)
+        monkeypatch.setattr(known, "PROBS_BYTES", 0)
     scorer, rng = PoolScorer(READERS["float32"]), np.random.default_rng(0)
     committee, exclude = _committee(rng, 7, 3), np.arange(50)
     members = np.stack([scorer.linear_probs(head, None, "pool") for head in committee.heads])
@@ -192,14 +193,14 @@ def test_k_center_goes_on_from_the_last_round_with_the_same_picks(monkeypatch):
     reader = READERS["float32"]
     scorer, labeled = PoolScorer(reader), np.arange(40, 50)
     covered: list[int] = []
-    cover = shards.KnownCoverages.longest
+    cover = known.KnownCoverages.longest
 
     def spy(self: KnownCoverages, space: str, centers: np.ndarray) -> Any:
         best, count = cover(self, space, centers)
         covered.append(count)
         return best, count
 
-    monkeypatch.setattr(shards.KnownCoverages, "longest", spy)
+    monkeypatch.setattr(known.KnownCoverages, "longest", spy)
     for seed in range(4):
         picks, far = scorer.kcenter("x", 30, labeled, labeled, seed)
         assert_equal(PoolScorer(reader).kcenter("x", 30, labeled, labeled, seed), (picks, far))
@@ -210,16 +211,47 @@ def test_k_center_goes_on_from_the_last_round_with_the_same_picks(monkeypatch):
 
 
 def test_what_is_known_stays_within_its_memory():
-    known = KnownCoverages(limit=10 * 800)
+    kept = KnownCoverages(limit=10 * 800)
     for i in range(50):
-        known.keep("x", np.arange(i), np.zeros(100))
-    assert sum(best.nbytes for best in known._kept.values()) <= 8000
-    best, count = known.longest("x", np.arange(200))
+        kept.keep("x", 0, np.arange(i), np.zeros(100))
+    assert sum(best.nbytes for best in kept._kept.values()) <= 8000
+    best, count = kept.longest("x", np.arange(200))
     assert count == 49
     best[:] = 7  # a copy
-    assert (known.longest("x", np.arange(200))[0] == 0).all()
-    assert known.longest("y", np.arange(200)) == (None, 0)
-    assert known.longest("x", np.arange(200)[::-1]) == (None, 0)
+    assert (kept.longest("x", np.arange(200))[0] == 0).all()
+    assert kept.longest("y", np.arange(200)) == (None, 0)
+    assert kept.longest("x", np.arange(200)[::-1]) == (None, 0)
+    kept.keep("x", 49, np.arange(60), np.zeros(100))  # takes the place of what it began with
+    assert kept.longest("x", np.arange(59))[1] == 48
+
+
+def test_a_selection_that_a_shard_lost_begins_anew_and_leaves_nothing_behind():
+    reader = READERS["float32"]
+    want = PoolScorer(reader).kcenter("x", 900, np.arange(9), np.arange(9), 1)
+    opened, closed = [], []
+
+    class Part(Shard):
+        times = 0
+
+        def coverage(self, task: Any) -> Any:
+            coverage = super().coverage(task)
+            opened.append(coverage)
+            close, cover = coverage.close, coverage.cover
+            coverage.close = lambda: (closed.append(coverage), close())[1]  # type: ignore[method-assign]
+            self.times += 1
+            if self._place[0] == 1 and self.times < 3:  # the second shard forgets, twice
+
+                def lose(ids: np.ndarray) -> None:
+                    cover(ids)
+                    raise CoverageLost("started again")
+
+                coverage.cover = lose  # type: ignore[method-assign]
+            return coverage
+
+    parts = [Part(reader, (i, 2)) for i in range(2)]
+    assert_equal(PoolScorer(reader, parts[0], parts).kcenter("x", 900, np.arange(9), np.arange(9), 1), want)
+    assert len(opened) == 6
+    assert set(map(id, closed)) == set(map(id, opened))
 
 
 @pytest.mark.parametrize("parts", [1, 3, 8])

@@ -134,7 +134,7 @@ def test_badge_of_probabilities_in_blocks_picks_the_same(first: str, monkeypatch
     service = PoolScorer(array_pool({("x", "pool"): x}, 60).reader)
     head = LinearHead("x", rng.normal(size=(60, 40)).astype(np.float32), np.zeros(60, np.float32))
     whole = service.linear_badge(head, 25, np.arange(7), 3, first)
-    monkeypatch.setattr(shard, "PROBS_BYTES", 4 * 9000 * 60 - 1)
+    monkeypatch.setattr(service.shard._memory.probs, "_left", 4 * 9000 * 60 - 1)
     monkeypatch.delattr(shard.Shard, "probs")  # which would make all of them
     for a, b in zip(whole, service.linear_badge(head, 25, np.arange(7), 3, first), strict=True):
         assert np.array_equal(a, b)
