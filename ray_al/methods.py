@@ -67,18 +67,20 @@ STRATEGIES: Mapping[str, Method] = {
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
     "bald": Method(TopScore, "highest mutual information of label and model", MEMBERS, fixed={"score": "bald"}),
     "kcenter_greedy": Method(
-        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False
+        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=2
     ),
     "kmeans_partition": Method(
-        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=2
     ),
-    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=2),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=2),
     "full": Method(Full, "all labels: the upper bound", cold_start=True, whole_pool=True),
 }
 
 LEARNERS: Mapping[str, Method] = {
-    "logreg": Method(LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True),
+    "logreg": Method(
+        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=2
+    ),
     "logreg_committee": Method(
         LogRegCommittee, "logistic regressions on resamples", heads=LogRegCommittee.heads, on_images=False, served=True
     ),
