@@ -145,5 +145,6 @@ def start_services(
 
 
 def _seat(place: Place) -> Any:
-    """Keeps the cores that a scorer uses free of trials, on its machine."""
-    return placement_group([{"CPU": place.cpus}], strategy="STRICT_PACK", _soft_target_node_id=place.node)
+    """Keeps the cores that a scorer uses free of trials, on its machine; when that is gone, nowhere else."""
+    here = [{"ray.io/node-id": place.node}] if place.node else None
+    return placement_group([{"CPU": place.cpus}], strategy="STRICT_PACK", bundle_label_selector=here)
