@@ -61,10 +61,9 @@ def run(
 
     checked = preflight(sweep, set or (), smoke, cpus, local=address is None)
     folder = open_storage(checked.storage).child(checked.name)
-    where = folder.uri
-    _say(f"{len(checked.trajectories)} trajectories in {where}")
+    _say(f"{len(checked.trajectories)} trajectories in {folder.uri}")
     if folder.local:
-        _say(f"TensorBoard: tensorboard --logdir {where}/tensorboard")
+        _say(f"TensorBoard: tensorboard --logdir {folder.uri}/tensorboard")
 
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
@@ -73,15 +72,15 @@ def run(
         report = _write_report(folder, checked)
     except OSError as error:
         report = f"not written ({error})"
-    _summary(outcome, checked, where, report)
+    _summary(outcome, checked, folder.child("results").uri, report)
 
 
-def _summary(outcome: Outcome, sweep: Sweep, folder: str, report: str) -> None:
+def _summary(outcome: Outcome, sweep: Sweep, results: str, report: str) -> None:
     rate = ""
     if outcome.seconds > 0:
         rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
     _say(f"{outcome.done} of {outcome.total} trajectories done{rate}")
-    _say(f"results: {folder}/results   report: {report}")
+    _say(f"results: {results}   report: {report}")
     if outcome.failed:
         table = Table(title=f"{len(outcome.failed)} failed", title_justify="left")
         table.add_column("trajectory")

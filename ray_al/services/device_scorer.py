@@ -44,7 +44,17 @@ class DeviceScorer(PoolScorer):
 
     def _together(self, space: str, kind: Any, request: Any, work: Callable[[DevicePool, Any], Any]) -> Any:
         pool = self._pool(space)
-        return self._fuse((space, kind), request, lambda requests: work(pool, requests), pool.rows.x.nbytes)
+        return self._fuse(
+            (space, kind), request, lambda requests: self._do(lambda: work(pool, requests)), pool.rows.x.nbytes
+        )
+
+    def _do(self, work: Callable[[], Any]) -> Any:
+        """On the CPU in a kernel thread: elsewhere, torch's number of threads decides the last bits."""
+        if self._device != "cpu":
+            return work()
+        from ray_al.kernels.blocks import alone
+
+        return alone(work)
 
     def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead:
         found = self._together(
@@ -58,7 +68,9 @@ class DeviceScorer(PoolScorer):
             return np.asarray(mean, np.float32)
         pool = self._pool(head.space, split)
         # Alone in its batch: the answer is larger than what there is to share.
-        return self._fuse(object(), None, lambda _: [pool.probs(_plain(head), ids)], pool.rows.x.nbytes)
+        return self._fuse(
+            object(), None, lambda _: [self._do(lambda: pool.probs(_plain(head), ids))], pool.rows.x.nbytes
+        )
 
     def linear_top(
         self, head: Linear, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
