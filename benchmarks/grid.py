@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 
 from benchmarks.grid_sides import STRATEGIES
-from benchmarks.machine import machine, write_json
+from benchmarks.machine import machine
 from benchmarks.memory import Watch, trial_processes
 from benchmarks.mnist_against_skactiveml import curves
 
@@ -207,9 +207,9 @@ def main() -> None:
             entry["sides"][side] = run_ours(grid) if side == "ours" else run_processes(side, grid, cores, args.cap)
             shown = {k: v for k, v in entry["sides"][side].items() if k != "accuracy"}
             print(f"{name}, {side}: {json.dumps(shown, indent=1)}", flush=True)
-        if "ours" in entry["sides"]:
-            entry["comparison"] = compare(grid, entry["sides"])
-    write_json(args.out, result)
+            if "ours" in entry["sides"]:
+                entry["comparison"] = compare(grid, entry["sides"])
+            args.out.write_text(json.dumps(result, indent=1) + "\n")  # a run that is stopped leaves what it measured
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def cell(kernel: str, side: str, size: Size, limit: float) -> dict:
     probe = in_subprocess(kernel, side, small, limit)
     if "skipped" in probe:
         return probe
-    growth = size.n / small.n * (1 if kernel == "entropy" else size.b / small.b)
+    passes = LABELED if kernel == "kcenter_greedy" else 0  # k-center passes over x for each label first
+    growth = size.n / small.n * (1 if kernel == "entropy" else (passes + size.b) / (passes + small.b))
     projected = probe["seconds"] * growth
     if projected > limit:
         return {**probe, "measured_at": small._asdict(), "projected_seconds": projected}

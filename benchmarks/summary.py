@@ -87,11 +87,11 @@ def kernels(result: dict[str, Any]) -> str:
     quality = "; ".join(f"{name}: {what}" for name, what in result["quality"].items())
     return f"""## Kernels against plain numpy and scikit-activeml
 
-{where(result["machine"])} `python -m benchmarks.kernels --limit 30`
+{where(result["machine"])} `python -m benchmarks.kernels`
 
 Seconds (added peak memory). "numpy" is the algorithm written with care: distances by norms and one product a pick, BADGE factorized. "16 at once" is ray-al for as
 many trajectories through one pool scorer, in seconds of one. A figure with ~ is projected from a tenth of the rows and picks, where the whole would take
-more than 30 s; its quality is of that smaller problem, and left out here. Quality, in the order of the columns: {quality}.
+too long (--limit); its quality is of that smaller problem, and left out here. Quality, in the order of the columns: {quality}.
 
 {table(head, rows)}"""
 
