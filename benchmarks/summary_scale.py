@@ -13,9 +13,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def where(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if k != "ray-al")
+    load = "load not recorded" if machine["load_before"] is None else f"load before {machine['load_before']}"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB; "
-        f"Python {machine['python']}, {versions}; {machine['date']}, load before {machine['load_before']}."
+        f"Python {machine['python']}, {versions}; {machine['date']}, {load}."
     )
 
 
