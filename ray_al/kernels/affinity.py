@@ -23,6 +23,7 @@ class Affinity:
     starts: np.ndarray  # (N + 1,) int64: row i is entries starts[i]..starts[i + 1]
     columns: np.ndarray  # (E,) int32
     values: np.ndarray  # (E,) float32
+    degrees: np.ndarray  # (N,) float64 row sums of A
 
     @property
     def count(self) -> int:
@@ -66,7 +67,8 @@ def affinity(ids: np.ndarray, distances: np.ndarray, gamma: float = 3.0, graph: 
     np.cumsum(starts, out=starts)
     columns, sums = np.empty(starts[-1], np.int32), np.empty(starts[-1])
     _join(names, weights, back_starts, back_names, back_weights, mutual, starts, columns, sums)
-    return Affinity(starts, columns, _normalized(starts, columns, sums))
+    values, degrees = _normalized(starts, columns, sums)
+    return Affinity(starts, columns, values, degrees)
 
 
 @compiled
@@ -132,17 +134,40 @@ def _join(
 
 
 @compiled
-def _normalized(starts: np.ndarray, columns: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """(E,) float32 weights over the square roots of the degrees at both ends."""
+def _normalized(starts: np.ndarray, columns: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(E,) float32 weights over the square roots of the degrees at both ends; (N,) float64 degrees."""
     count = len(starts) - 1
-    roots = np.zeros(count)
+    roots, degrees = np.zeros(count), np.zeros(count)
     for i in range(count):
         degree = 0.0
         for e in range(starts[i], starts[i + 1]):
             degree += sums[e]
+        degrees[i] = degree
         roots[i] = 1 / np.sqrt(degree) if degree > 0 else 0.0
     out = np.empty(len(columns), np.float32)
     for i in range(count):
         for e in range(starts[i], starts[i + 1]):
             out[e] = np.float32(sums[e] * (roots[i] * roots[columns[e]]))
-    return out
+    return out, degrees
+
+
+@compiled
+def components(starts: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(N,) int64 connected component of every node, numbered in the order of their first nodes."""
+    count = len(starts) - 1
+    found, stack = np.full(count, -1, np.int64), np.empty(count, np.int64)
+    number = 0
+    for first in range(count):
+        if found[first] >= 0:
+            continue
+        found[first], stack[0], depth = number, first, 1
+        while depth > 0:
+            depth -= 1
+            i = stack[depth]
+            for e in range(starts[i], starts[i + 1]):
+                j = columns[e]
+                if found[j] < 0:
+                    found[j], stack[depth] = number, j
+                    depth += 1
+        number += 1
+    return found

@@ -24,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS_VARIABLE = "RAY_AL_THREADS"
-_BLOCK_ELEMENTS = 1 << 20  # 4 MB of float32: large against the cost of a call, small against the cache
+BLOCK_ELEMENTS = 1 << 20  # 4 MB of float32: large against the cost of a call, small against the cache
 
 _lock = threading.Lock()
 _local = threading.local()
@@ -116,7 +116,7 @@ def alone(work: Callable[[], R]) -> R:
 
 def block_rows(width: int) -> int:
     """Rows per block for rows of `width` numbers: a power of two that depends on nothing else."""
-    rows = _BLOCK_ELEMENTS // max(width, 1)
+    rows = BLOCK_ELEMENTS // max(width, 1)
     return 1 << (min(max(rows, 256), 8192).bit_length() - 1)
 
 

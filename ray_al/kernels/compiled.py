@@ -13,8 +13,6 @@ import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CLOSE = np.float32(1 / 32)  # of a row's squared norm; above it float32 leaves four correct digits or more
-NOISE = np.float32(1e-5)  # of the norm: what float32 may have made of a value
 _LEAST = np.finfo(np.float32).tiny
 _ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
 
@@ -162,65 +160,3 @@ def two_largest(logits: np.ndarray, bias: np.ndarray, first: np.ndarray, second:
     for j in range(n):
         second[j] = _exp(second[j] - first[j]) / total[j]
         first[j] = np.float32(1.0) / total[j]
-
-
-@compiled
-def cover(product: np.ndarray, point_norms: np.ndarray, norms: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Lower best (n,) float64 to the least of norms (n,) + point_norms (p,) - 2 product (p, n).
-
-    A value below CLOSE times its row's norm is mostly rounding: it does not count, and its pair is returned for an
-    exact look unless its rounding cannot hide a new minimum.
-
-    Returns:
-        (m, 2) rows and points of these pairs.
-    """
-    points, n = product.shape
-    least = np.full(n, np.inf, np.float32)
-    for p in range(points):
-        row, own = product[p], point_norms[p]
-        for j in range(n):
-            least[j] = min(least[j], own - np.float32(2.0) * row[j])
-    found = 0
-    for j in range(n):
-        if least[j] + norms[j] < CLOSE * norms[j]:
-            found += points
-    pairs = np.empty((found, 2), np.int64)
-    found = 0
-    for j in range(n):
-        bar, noise, before = CLOSE * norms[j], NOISE * norms[j], best[j]
-        value = least[j] + norms[j]
-        if value >= bar:
-            best[j] = min(before, np.float64(max(value, np.float32(0.0))))
-            continue
-        for p in range(points):
-            rough = (point_norms[p] - np.float32(2.0) * product[p, j]) + norms[j]
-            if rough >= bar:
-                best[j] = min(best[j], np.float64(rough))
-            elif rough - noise < before and rough <= value + 2 * noise:
-                pairs[found, 0], pairs[found, 1] = j, p
-                found += 1
-    return pairs[:found]
-
-
-@compiled
-def cover_exactly(rows: np.ndarray, points: np.ndarray, pairs: np.ndarray, best: np.ndarray) -> None:
-    """Lower best (n,) float64 to the squared distances of pairs (m, 2) of rows (n, d) and points (p, d)."""
-    for m in range(len(pairs)):
-        j, p = pairs[m]
-        square = 0.0
-        for k in range(rows.shape[1]):
-            difference = np.float64(rows[j, k]) - np.float64(points[p, k])
-            square += difference * difference
-        best[j] = min(best[j], square)
-
-
-@compiled
-def square_norms(points: np.ndarray) -> np.ndarray:
-    """(p,) float32 squared norms of points (p, d): each the same bits whatever points are beside it."""
-    out = np.empty(len(points), np.float32)
-    for p in range(len(points)):
-        square = 0.0
-        for k in range(points.shape[1]):
-            square += np.float64(points[p, k]) * np.float64(points[p, k])
-        out[p] = np.float32(square)
-    return out

@@ -1,8 +1,8 @@
 """Squared distances from every row to a few picked rows, right for duplicates and close points too.
 
-A float32 product gives |a|^2 + |p|^2 - 2ap with an error of about 1e-6 |a|^2: fine for most pairs, noise for close
-ones. These are found by the result itself and worked again from the difference of the two rows in float64. What a pair
-gives depends on that pair alone, so neither the order of the picks nor how they are grouped changes a minimum.
+A product of shifted rows, rough where the processor is faster at that, bounds each distance from below. The few that
+may be a minimum are worked from the differences of the two rows in float64. What a pair gives depends on that pair
+alone, so neither the order of the picks nor how they are grouped changes a minimum.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks, compiled
-from ray_al.kernels.passes import PANEL, Block, Rows
+from ray_al.kernels import blocks, distances, products
+from ray_al.kernels.passes import Block, Rows
+from ray_al.kernels.products import PANEL
 
-NOISE = 1e-5  # relative error that float32 may have made
+_SURE = np.float32(1 - 2e-5)  # of a squared norm: what float32 has not made of it
+_NOISE = distances.NOISE
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
 _PAIRS = 4096  # pairs worked at once from their differences
 
@@ -56,20 +58,24 @@ class Euclidean:
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         raw, moved, norms = blocks.alone(lambda: self._points(ids))
+        sure, lengths = norms * _SURE, np.sqrt(norms)
 
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
-            pairs = compiled.cover(product.numpy(), norms, self.norms[at], best[at])
-            if len(pairs):
-                compiled.cover_exactly(block.raw.numpy(), raw, pairs, best[at])
+            own, table = self.norms[at], product.numpy()
+            least, nearest = np.empty(len(own), np.float32), np.empty(len(own), np.int32)
+            distances.bounds(table, own * _SURE, np.sqrt(own), sure, lengths, *products.errors(), least, nearest)
+            asked = np.flatnonzero(least <= best[at])
+            if len(asked):
+                distances.lower(table, nearest, asked, *block.some(asked), raw, best[at])
 
-        self.matrix.sweep(work, moved, shifted=True)
+        self.matrix.sweep(work, moved, rough=True)
 
     def _points(self, ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
         """Rows (p, d) float32 as they are and shifted, and the squared norms (p,) of the latter."""
         raw = blocks.float_rows(self.x[ids], 0, len(ids))
         moved = raw - blocks.borrow(self.shift)
-        return raw.numpy(), moved, compiled.square_norms(moved.numpy())
+        return raw.numpy(), moved, distances.square_norms(moved.numpy())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return blocks.alone(lambda: self._pairs(ids))
@@ -98,7 +104,7 @@ class GradientEmbedding:
     """
 
     def __init__(self, embedding: np.ndarray | Rows, probs: np.ndarray | ProbRows) -> None:
-        self.matrix = embedding if isinstance(embedding, Rows) else Rows(embedding)
+        self.matrix = embedding if isinstance(embedding, Rows) else Rows(embedding, name="embedding")
         self.h, self.count, self.rows = self.matrix.x, self.matrix.count, self.matrix.block
         self.start, self.stop = self.matrix.start, self.matrix.stop
         if isinstance(probs, np.ndarray):
@@ -108,6 +114,7 @@ class GradientEmbedding:
             self.probs: ProbRows = lambda start, stop: table[start:stop]
         else:
             self.probs = probs
+        self._raw_norms = self.matrix.raw_norms
         self.norms = np.concatenate([np.empty(0, np.float32), *self.matrix.sweep(self._block_norms)])
 
     @staticmethod
@@ -120,18 +127,17 @@ class GradientEmbedding:
         return self._residual(blocks.float_rows(probs, 0, len(probs)))
 
     def _block_norms(self, block: Block, _: torch.Tensor) -> np.ndarray:
-        q, h = self._q(block.start, block.stop), block.raw
-        if q.ndim != 2 or len(q) != len(h):
+        q = self._q(block.start, block.stop)
+        if q.ndim != 2 or len(q) != block.stop - block.start:
             raise ValueError(f"probs of rows {block.start}..{block.stop - 1} has shape {tuple(q.shape)}")
-        norms = q.square().sum(1) * h.square().sum(1)
-        if not torch.isfinite(norms.sum()):
+        norms = q.square().sum(1).numpy() * self._raw_norms[block.start - self.start : block.stop - self.start]
+        if not np.isfinite(norms.sum(dtype=np.float64)):
             blocks.check_finite(q, "probs", block.start)
-            blocks.check_finite(h, "embedding", block.start)
-            raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {h.abs().max()}")
-        return norms.numpy()
+            raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {block.raw.abs().max()}")
+        return norms
 
     def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """q (n, C) and h (n, D) of rows `ids`, float64."""
+        """q (n, C) and h (n, D) float32 of rows `ids`."""
         home = ids // self.rows
         used = np.unique(home)
 
@@ -144,7 +150,7 @@ class GradientEmbedding:
         probs = np.empty((len(ids), parts[0].shape[1]), np.float32)
         for block, part in zip(used, parts, strict=True):
             probs[home == block] = part
-        return self._residual(blocks.float_rows(probs, 0, len(probs)).double()), blocks.double_rows(self.h, ids)
+        return self._residual(blocks.float_rows(probs, 0, len(probs))), blocks.float_rows(self.h[ids], 0, len(ids))
 
     def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         for begin in range(0, len(ids), PANEL):
@@ -152,24 +158,28 @@ class GradientEmbedding:
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         point_q, point_h = self._picked(ids)
-        norms = (point_q.square().sum(1) * point_h.square().sum(1)).float().numpy()
-        rough_q = point_q.float()
+        moved = point_h - blocks.borrow(self.matrix.shift)
+        raw_norms, norms = distances.square_norms(point_h.numpy()), distances.square_norms(moved.numpy())
+        points = _sizes(distances.square_norms(point_q.numpy()) * raw_norms, raw_norms, norms)
 
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
-            q = self._q(block.start, block.stop)
-            product *= torch.mm(rough_q, q.T)
-            pairs = compiled.cover(product.numpy(), norms, self.norms[at], best[at])
-            for begin in range(0, len(pairs), _PAIRS):
-                row, point = pairs[begin : begin + _PAIRS].T
-                exact = _outer_distance(q[row].double(), block.raw[row].double(), point_q[point], point_h[point])
-                np.minimum.at(best[at], row, exact.numpy())
+            q, table = self._q(block.start, block.stop), product.numpy()
+            rows = _sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at])
+            least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
+            similar = torch.mm(point_q, q.T).numpy()
+            distances.outer_bounds(table, similar, rows, points, *products.errors(), least, nearest)
+            asked = np.flatnonzero(least <= best[at])
+            if len(asked):
+                where, h = block.some(asked)
+                picked = point_q.numpy(), point_h.numpy()
+                distances.outer_lower(table, nearest, asked, where, q.numpy(), h, *picked, best[at])
 
-        self.matrix.sweep(work, point_h.float())
+        self.matrix.sweep(work, moved, rough=True)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
-        return blocks.alone(lambda: self._pairs(q, h))
+        return blocks.alone(lambda: self._pairs(q.double(), h.double()))
 
     @staticmethod
     def _pairs(q: torch.Tensor, h: torch.Tensor) -> np.ndarray:
@@ -178,6 +188,11 @@ class GradientEmbedding:
         for one, other in _touching_pairs(table, norms):
             table[one, other] = _outer_distance(q[one], h[one], q[other], h[other])
         return table.numpy()
+
+
+def _sizes(both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """(4, n), as `distances.outer_bounds` wants them, of squared norms of q h, of h, and of shifted h."""
+    return np.stack([both * _SURE, (raw_norms - norms) / 2, _NOISE * (raw_norms + norms), np.sqrt(norms)])
 
 
 def _outer_distance(q: torch.Tensor, h: torch.Tensor, other_q: torch.Tensor, other_h: torch.Tensor) -> torch.Tensor:

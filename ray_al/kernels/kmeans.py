@@ -1,4 +1,4 @@
-"""k-means: k-means++ seeding, then Lloyd's iterations by matrix products over row blocks."""
+"""k-means: k-means++ seeding, then Lloyd's iterations over row blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.kmeanspp import sample
+from ray_al.kernels.nearest_center import NearestCenter
 
+_SEED_ROWS = 8192
 _PARTS = 8  # of the sums over rows: fixed, so that their order does not depend on the number of threads
 
 
@@ -32,17 +34,16 @@ def kmeans(
     space = Euclidean(x)
     if not 1 <= clusters <= space.count:
         raise ValueError(f"clusters is {clusters}, but it must lie in 1..{space.count}")
-    rng = np.random.default_rng(seed)
-    everything = np.arange(space.count)
-    ids, _ = sample(space, np.ones(space.count, bool), clusters, everything, rng)
-    centers = _moved(space, ids).numpy().astype(np.float64)  # (K, d)
+    centers = _seeds(space, clusters, np.random.default_rng(seed))  # (K, d) float64, shifted
+    assign = NearestCenter(space, centers)
     nearest = np.full(space.count, -1, np.int32)
     sums = np.zeros_like(centers)
     inertia = np.inf
     for _ in range(max_iter):
         previous, before = nearest, inertia
-        nearest, inertia = _assign(space, centers)
-        _fill_empty(space, nearest, centers)
+        nearest, squares = assign(centers, nearest)
+        inertia = float(squares.sum(dtype=np.float64))
+        _fill_empty(nearest, squares, clusters)
         changed = np.flatnonzero(nearest != previous)
         if not len(changed):
             break
@@ -50,57 +51,27 @@ def kmeans(
         centers = sums / np.bincount(nearest, minlength=clusters)[:, None]
         if before - inertia < tol * inertia:
             break
-    nearest, _ = _assign(space, centers)
-    for cluster, row in _fill_empty(space, nearest, centers):
+    nearest, squares = assign(centers, nearest)
+    for cluster, row in _fill_empty(nearest, squares, clusters):
         centers[cluster] = _moved(space, np.array([row])).numpy()[0]
-    return nearest, (centers + space.shift).astype(np.float32), float(_squares(space, nearest, centers).sum())
+    return nearest, (centers + space.shift).astype(np.float32), float(squares.sum(dtype=np.float64))
+
+
+def _seeds(space: Euclidean, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """(K, d) float64, shifted: distinct rows drawn by k-means++, among at most 32 random ones a cluster."""
+    rows = max(_SEED_ROWS, 32 * clusters)
+    among = np.arange(space.count)
+    part = space
+    if rows < space.count:
+        among = np.sort(rng.choice(space.count, rows, replace=False))
+        part = Euclidean(space.x[among])
+    ids, _ = sample(part, np.ones(part.count, bool), clusters, np.arange(part.count), rng)
+    return _moved(space, among[ids]).numpy().astype(np.float64)
 
 
 def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
     """Rows `ids`, shifted, (m, d) float32."""
     return blocks.float_rows(space.x[ids], 0, len(ids), space.shift)
-
-
-def _assign(space: Euclidean, centers: np.ndarray) -> tuple[np.ndarray, float]:
-    """The nearest center of every row (N,) int32, the first of equal ones; and the sum of squared distances to them."""
-    rough, norms = blocks.alone(lambda: _rough(centers))
-    nearest = np.empty(space.count, np.int32)
-
-    def work(start: int, stop: int) -> float:
-        block = blocks.float_rows(space.x, start, stop, space.shift)
-        return find_nearest((rough @ block.T).numpy(), norms, space.norms[start:stop], nearest[start:stop])
-
-    return nearest, sum(blocks.map_blocks(work, space.count, blocks.block_rows(sum(centers.shape))))
-
-
-def _rough(centers: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    rough = blocks.float_rows(centers, 0, len(centers))
-    return rough, rough.square().sum(1).numpy()
-
-
-@compiled
-def find_nearest(product: np.ndarray, centers: np.ndarray, rows: np.ndarray, out: np.ndarray) -> float:
-    """out (n,) int32 = the center with the least |c|^2 - 2 c.x, the first of equal ones.
-
-    Args:
-        product: (K, n) float32 c.x; centers (K,) and rows (n,) are squared norms.
-
-    Returns:
-        The sum of squared distances to these centers.
-    """
-    clusters, n = product.shape
-    least = np.full(n, np.inf, np.float32)
-    out[:] = 0
-    for c in range(clusters):
-        row, norm = product[c], centers[c]
-        for j in range(n):
-            value = norm - np.float32(2.0) * row[j]
-            out[j] = c if value < least[j] else out[j]
-            least[j] = min(value, least[j])
-    total = 0.0
-    for j in range(n):
-        total += max(np.float64(least[j]) + np.float64(rows[j]), 0.0)
-    return total
 
 
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
@@ -129,32 +100,20 @@ def add_changes(rows: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.nda
             sums[new[i], k] += np.float64(rows[i, k])
 
 
-def _squares(space: Euclidean, nearest: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """(N,) float64 squared distance to the own center, from differences: duplicates of a center are at 0."""
-    rough, _ = blocks.alone(lambda: _rough(centers))
-
-    def work(start: int, stop: int) -> np.ndarray:
-        own = rough[torch.from_numpy(nearest[start:stop])]
-        block = blocks.float_rows(space.x, start, stop, space.shift)
-        return (block - own).square_().sum(1).double().numpy()
-
-    return np.concatenate(blocks.map_blocks(work, space.count, space.rows))
-
-
-def _fill_empty(space: Euclidean, nearest: np.ndarray, centers: np.ndarray) -> list[tuple[int, int]]:
+def _fill_empty(nearest: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:
     """Give each empty cluster the row farthest from its center, in place; (cluster, row) of each move.
 
     Rows alone in their cluster stay.
     """
-    sizes = np.bincount(nearest, minlength=len(centers))
+    sizes = np.bincount(nearest, minlength=clusters)
     empty = np.flatnonzero(sizes == 0)
     if not len(empty):
         return []
     moves = []
-    farthest = iter(np.argsort(-_squares(space, nearest, centers), kind="stable").tolist())
+    farthest = iter(np.argsort(-squares, kind="stable").tolist())
     for cluster in empty.tolist():
         row = next(row for row in farthest if sizes[nearest[row]] > 1)
         sizes[nearest[row]] -= 1
-        nearest[row] = cluster
+        nearest[row], squares[row] = cluster, 0
         moves.append((cluster, row))
     return moves

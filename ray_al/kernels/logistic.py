@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.newton import SoftmaxProblem, minimize
 
 ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
 _CERTAINTY = 0.01  # measured: fewest products on digits, MNIST and image embeddings
@@ -64,6 +63,8 @@ def fit_logistic(
 
 
 def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> LinearHead:
+    from ray_al.kernels.newton import SoftmaxProblem, minimize  # compiled loops, which devices do without
+
     present, label = np.unique(y, return_inverse=True)
     weights = np.zeros((classes, x.shape[1]), np.float32)
     bias = np.full(classes, ABSENT_BIAS, np.float32)

@@ -146,6 +146,29 @@ def graph_blocks(index: Index, x: np.ndarray, k: int) -> Iterator[Found]:
         yield ids.astype(small), far
 
 
+def unit_graph(x: np.ndarray, k: int, index: str = "flat") -> Found:
+    """The kNN graph (N, k) of the rows of x (N, d) by cosine: ids, and distances between rows scaled to length 1."""
+    rows: Any = UnitRows(x)
+    parts = list(graph_blocks(build_index(rows, index), rows, k))
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([far for _, far in parts])
+
+
+def nearest_rows(index: Index, queries: np.ndarray | UnitRows, k: int) -> Found:
+    """(q, k) int64 ids and float32 distances of each query's k nearest rows, nearest first; queries are no rows of it.
+
+    Raises:
+        ValueError: k is more than there are rows.
+    """
+    if not 0 <= k <= index.count:
+        raise ValueError(f"k is {k}, but it must lie in 0..{index.count}")
+    ids, far = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), _QUERIES):
+        part = slice(start, start + _QUERIES)
+        ids[part], squares = index.search(np.asarray(queries[part], np.float32), k)
+        far[part] = np.sqrt(squares)
+    return ids, far
+
+
 def check_queries(queries: np.ndarray) -> np.ndarray:
     """The queries (q, d) as float32; ValueError when they are no matrix or not finite."""
     queries = np.ascontiguousarray(queries, np.float32)

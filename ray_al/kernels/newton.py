@@ -1,15 +1,23 @@
-"""Trust-region Newton for softmax regression: conjugate gradients in float32 inside, float64 outside."""
+"""Trust-region Newton for softmax regression: conjugate gradients in few digits inside, float64 outside."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from ray_al.kernels import products
+from ray_al.kernels.compiled import compiled
+
 _MAX_STEPS = 300
+_FEW_STEPS = 60  # twice as many as usual data need
 _MAX_INNER = 2000
-_LEVEL = 1e-12  # relative: values closer than this differ by rounding
+_LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
+_NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
+_ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
+_WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
 
 
 class _Point(NamedTuple):
@@ -30,37 +38,49 @@ class SoftmaxProblem:
     """sum_i nll(softmax(Z_i), label_i) + (|U|^2 - kappa |Z|^2) / 2 with logits Z = U F', F (n, r)."""
 
     def __init__(self, rows: torch.Tensor, label: torch.Tensor, classes: int, kappa: float) -> None:
-        self.rows, self.kappa = rows, kappa
-        self.coarse = rows.float()
-        self.target = torch.zeros((classes, len(rows)), dtype=rows.dtype)
-        self.target[label, torch.arange(len(rows))] = 1
+        self.kappa, self.count, self.width, self.classes = kappa, *rows.shape, classes
+        self.rows = {torch.float64: rows, torch.float32: rows.float()}
+        target = torch.zeros((classes, len(rows)), dtype=rows.dtype)
+        target[label, torch.arange(len(rows))] = 1
+        self._target = {torch.float64: target, torch.float32: target.float()}
+        if products.HALVES and classes * rows.numel() >= _WORTH_HALVES:
+            self.rows[torch.bfloat16] = rows.bfloat16()
 
     def at(self, u: torch.Tensor, z: torch.Tensor) -> _Point:
         top = z.amax(0)
         probs = (z - top).exp_()
         total = probs.sum(0)
         probs /= total
-        nll = (total.log_() + top).sum() - (z * self.target).sum()
-        return _Point(u, z, float(nll + (u.square().sum() - self.kappa * z.square().sum()) / 2), probs)
+        nll = (total.log_() + top).double().sum() - (z * self._target[z.dtype]).double().sum()
+        penalty = u.double().square().sum() - self.kappa * z.double().square().sum()
+        return _Point(u, z, float(nll + penalty / 2), probs)
+
+    def logits(self, u: torch.Tensor) -> torch.Tensor:
+        return torch.mm(u, self.rows[u.dtype].T)
 
     def gradient(self, point: _Point) -> torch.Tensor:
-        return torch.addmm(point.u, (point.probs - self.target).sub_(point.z, alpha=self.kappa), self.rows)
+        kind = point.z.dtype
+        residual = (point.probs - self._target[kind]).sub_(point.z, alpha=self.kappa)
+        return torch.addmm(point.u, residual, self.rows[kind])
 
-    def newton_step(self, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float) -> _Step:
+    def newton_step(
+        self, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float, kind: torch.dtype
+    ) -> _Step:
         """Conjugate gradients on H d = -gradient (Steihaug 1983), until |residual| <= eta |gradient| or |d| = radius.
 
-        Works in the type of `probs`, whose products need no more digits than eta: float32 halves their cost.
+        Products with the rows are made in `kind`: they need no more digits than eta, and each halving of the digits
+        doubles their speed or better. `probs` and `gradient` are float32, or float64 for that kind.
         """
-        rows = self.coarse if probs.dtype == torch.float32 else self.rows
+        rows, wide = self.rows[kind], probs.dtype
+        kappa = probs.numpy().dtype.type(self.kappa)
         r = gradient.neg()
         d, p = torch.zeros_like(r), r.clone()
         square = float(r.square().sum())
         goal = eta * eta * square
         for _ in range(_MAX_INNER):
-            s = torch.mm(p, rows.T)  # (C, n)
-            q = probs * s
-            q.addcmul_(probs, q.sum(0), value=-1).sub_(s, alpha=self.kappa)
-            hp = torch.addmm(p, q, rows)
+            s = torch.mm(p.to(kind), rows.T).to(wide)  # (C, n)
+            bend(probs.numpy(), s.numpy(), kappa)
+            hp = torch.mm(s.to(kind), rows).to(wide).add_(p)
             curvature = float((p * hp).sum())
             if not curvature > 0:
                 return _Step(d, r, False, False)
@@ -77,6 +97,19 @@ class SoftmaxProblem:
         return _Step(d, r, False, False)
 
 
+@compiled
+def bend(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
+    """s (C, n) becomes, in place, the likelihood's Hessian in the logits times s, less kappa s."""
+    classes, n = s.shape
+    mean = np.zeros(n, s.dtype)
+    for c in range(classes):
+        for j in range(n):
+            mean[j] += probs[c, j] * s[c, j]
+    for c in range(classes):
+        for j in range(n):
+            s[c, j] = probs[c, j] * (s[c, j] - mean[j]) - kappa * s[c, j]
+
+
 def _to_edge(d: torch.Tensor, p: torch.Tensor, radius: float) -> float:
     """The t >= 0 with |d + t p| = radius."""
     dp, pp = float((d * p).sum()), float(p.square().sum())
@@ -88,36 +121,44 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
     """U (C, r) at which |gradient| <= tol |gradient at 0|.
 
     Trust-region Newton (Lin, Weng & Keerthi 2008): far from the solution Newton steps overshoot, and the radius ends
-    the inner iteration early. Gradients and values are float64, so the answer has its digits from them.
+    the inner iteration early. Near the solution gradients and values are float64: the answer has its digits from them.
 
     Raises:
         FloatingPointError: not reached, which a `tol` close to the rounding error can cause.
     """
-    classes, n = problem.target.shape
-    zero = torch.zeros((classes, problem.rows.shape[1]), dtype=problem.rows.dtype)
-    point = problem.at(zero, torch.zeros((classes, n), dtype=zero.dtype))
+    start = torch.zeros((problem.classes, problem.width))
+    point = problem.at(start, torch.zeros((problem.classes, problem.count)))
     gradient = problem.gradient(point)
     first = norm = float(gradient.norm())
     radius = math.inf
-    inner = torch.float32
-    for _ in range(_MAX_STEPS):
+    inner = torch.bfloat16 if torch.bfloat16 in problem.rows else torch.float32
+    for number in range(_MAX_STEPS):
+        hard = number >= _FEW_STEPS  # badly scaled rows: few digits do not lead to the solution
+        if hard and inner == torch.bfloat16:
+            inner = torch.float32
+        if point.u.dtype == torch.float32 and (norm <= _NEAR * first or hard or inner == torch.float64):
+            u = point.u.double()
+            point = problem.at(u, problem.logits(u))
+            gradient = problem.gradient(point)
+            norm = float(gradient.norm())
         if norm <= tol * first:
-            return point.u
-        eta = max(0.01, min(0.3, math.sqrt(norm / first)), 0.3 * tol * first / norm)
+            return point.u.double()
+        eta = max(_ETA[inner], min(0.3, math.sqrt(norm / first)), 0.3 * tol * first / norm)
         # In units of the gradient's norm nothing overflows or vanishes in float32.
-        step = problem.newton_step(point.probs.to(inner), (gradient / norm).to(inner), radius / norm, eta)
+        wide = torch.float64 if inner == torch.float64 else torch.float32
+        step = problem.newton_step(point.probs.to(wide), (gradient / norm).to(wide), radius / norm, eta, inner)
         if not step.exact:
             if inner == torch.float64:
                 raise FloatingPointError(f"conjugate gradients failed at gradient norm {norm}, goal {tol * first}")
-            inner = torch.float64
+            inner = torch.float32 if inner == torch.bfloat16 else torch.float64
             continue
-        d = step.d.to(zero.dtype) * norm
-        trial = problem.at(point.u + d, point.z + torch.mm(d, problem.rows.T))
+        d = step.d.to(point.u.dtype) * norm
+        trial = problem.at(point.u + d, point.z + problem.logits(d))
         slope = float((gradient * d).sum())
         promised = 0.5 * (norm * float((d * step.residual).sum()) - slope)
         gain = point.value - trial.value
         radius = _radius(radius, float(d.norm()), slope, gain, promised)
-        if gain > 1e-4 * promised or abs(gain) <= _LEVEL * abs(point.value):
+        if gain > 1e-4 * promised or abs(gain) <= _LEVEL[point.u.dtype] * abs(point.value):
             point = trial
             gradient = problem.gradient(point)
             norm = float(gradient.norm())

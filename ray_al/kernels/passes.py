@@ -8,7 +8,6 @@ product of its own.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,42 +16,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, distances, products
+from ray_al.kernels.block import Block
 from ray_al.kernels.fuser import Fuser, Observe
+from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, scratch, widened
 
 R = TypeVar("R")
 
-PANEL = 192  # columns of a fused product: wider ones are no faster
-_STEP = 16  # widths are multiples of it, so that there are few shapes to check
-_KEPT = 1 << 23  # numbers (32 MB) of scratch memory that a thread keeps
-_local = threading.local()
-
-
-class Block:
-    """Rows [start, stop) as float32 tensors, made when first used and gone when the block is done.
-
-    It belongs to one thread. (A cached_property would make all threads wait for each other before Python 3.12.)
-    """
-
-    def __init__(self, rows: Rows, start: int, stop: int) -> None:
-        self._rows, self.start, self.stop = rows, start, stop
-        self._raw: torch.Tensor | None = None
-        self._shifted: torch.Tensor | None = None
-
-    @property
-    def raw(self) -> torch.Tensor:
-        """(n, d) as they are."""
-        if self._raw is None:
-            self._raw = self._rows._floats(self.start, self.stop)
-        return self._raw
-
-    @property
-    def shifted(self) -> torch.Tensor:
-        """(n, d) less `Rows.shift`."""
-        if self._shifted is None:
-            out = _scratch("shifted", self.stop - self.start, self._rows.width)
-            self._shifted = torch.sub(self.raw, blocks.borrow(self._rows.shift), out=out)
-        return self._shifted
+_HALF_BYTES = 1 << 28  # that a matrix may take once more in bfloat16; beyond it rows are converted in every pass
+_SOON = 16  # rough passes before it does: a selection has a few
 
 
 Work = Callable[[Block, torch.Tensor], R]
@@ -62,7 +34,7 @@ Work = Callable[[Block, torch.Tensor], R]
 class _Request:
     work: Work[Any]
     columns: torch.Tensor | None  # (c, d)
-    shifted: bool
+    rough: bool
     results: list[Any] = field(default_factory=list)
     error: Exception | None = None
 
@@ -77,8 +49,11 @@ class Rows:
         ValueError: x is no numeric matrix.
     """
 
-    def __init__(self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None) -> None:
+    def __init__(
+        self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None, name: str = "x"
+    ) -> None:
         blocks.check_matrix(x)
+        self._name = name  # in messages
         self._fuse = Fuser(observe)
         self.x, self.count, self.width = x, len(x), x.shape[1]
         self.block = blocks.block_rows(self.width)
@@ -90,7 +65,9 @@ class Rows:
         self._direct = x.dtype == np.float32 and x.flags.c_contiguous and address % 64 == 0
         self._constants, self._making_norms = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
-        self._norms: np.ndarray | None = None
+        self._half: torch.Tensor | None = None
+        self._rough_passes = 0
+        self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self._sizes = {min(self.block, self.count), self.count % self.block or self.block}  # of the blocks
 
     def __len__(self) -> int:
@@ -100,7 +77,7 @@ class Rows:
     def _floats(self, start: int, stop: int) -> torch.Tensor:
         if self._direct:
             return blocks.borrow(self.x[start:stop])
-        out = _scratch("raw", stop - start, self.width)
+        out = scratch("raw", stop - start, self.width)
         return blocks.float_rows(self.x, start, stop, out=out)
 
     @property
@@ -119,29 +96,53 @@ class Rows:
     @property
     def norms(self) -> np.ndarray:
         """(stop - start,) float32 squared norms of the shifted rows; computed once."""
+        return self._measure()[0]
+
+    @property
+    def raw_norms(self) -> np.ndarray:
+        """(stop - start,) float32 squared norms of the rows as they are."""
+        return self._measure()[1]
+
+    def _measure(self) -> tuple[np.ndarray, np.ndarray]:
         with self._making_norms:
-            if self._norms is None:
-                self._norms = np.concatenate([np.empty(0, np.float32), *self.sweep(self._block_norms)])
-            return self._norms
+            if self._measured is None:
+                norms, raw = np.empty(len(self), np.float32), np.empty(len(self), np.float32)
+                self.sweep(lambda block, _: self._measure_block(block, norms, raw))
+                self._measured = norms, raw
+            return self._measured
 
-    @staticmethod
-    def _block_norms(block: Block, _: torch.Tensor) -> np.ndarray:
-        norms = block.shifted.square().sum(1)
-        if not torch.isfinite(norms.sum()):
-            blocks.check_finite(block.raw, "x", block.start)
-            largest = block.shifted.abs().max()
-            raise ValueError(f"x is too large for squared distances in rows {block.start}..{block.stop - 1}: {largest}")
-        return norms.numpy()
+    def _measure_block(self, block: Block, norms: np.ndarray, raw: np.ndarray) -> None:
+        at = slice(block.start - self.start, block.stop - self.start)
+        distances.measure(block.raw.numpy(), self.shift, norms[at], raw[at])
+        if not np.isfinite(norms[at].sum(dtype=np.float64)):
+            blocks.check_finite(block.raw, self._name, block.start)
+            where = f"{self._name} is too large for squared distances in rows {block.start}..{block.stop - 1}"
+            raise ValueError(f"{where}: {block.shifted.abs().max()}")
 
-    def sweep(self, work: Work[R], columns: torch.Tensor | None = None, shifted: bool = False) -> list[R]:
+    def _keep_half(self) -> None:
+        """Keep the rows in bfloat16 once it is clear that they are asked about again and again."""
+        with self._making_norms:
+            self._rough_passes += 1
+            if self._half is None and self._rough_passes > _SOON and 2 * len(self) * self.width <= _HALF_BYTES:
+                half = torch.empty((len(self), self.width), dtype=torch.bfloat16)
+
+                self.sweep(lambda block, _: block.halved(half[block.start - self.start : block.stop - self.start]))
+                self._half = half
+
+    def sweep(self, work: Work[R], columns: torch.Tensor | None = None, rough: bool = False) -> list[R]:
         """[work(block, product)] over all blocks, in order; product (c, n) is columns (c, d) times the rows.
 
         Called from several threads at once, their passes become one. `work` runs in a kernel thread; the block and the
         product are its own only until it returns. What it raises is raised here, and disturbs no other request.
+
+        A `rough` product, of shifted rows, has errors of up to `products.errors()`: it may be worked in bfloat16, and
+        its bits depend on what it was fused with.
         """
         if not len(self):
             return []
-        request = _Request(work, columns, shifted)
+        if rough and products.HALVES:
+            self._keep_half()
+        request = _Request(work, columns, rough)
         self._fuse(None, request, self._pass, len(self) * self.width * self.x.itemsize)
         if request.error is not None:
             raise request.error
@@ -180,75 +181,39 @@ class _Group:
     """Requests whose columns are multiplied together."""
 
     columns: torch.Tensor | None  # (P, d)
-    shifted: bool
+    rough: bool
     members: list[tuple[_Request, slice]]
 
     def product(self, block: Block) -> torch.Tensor:
         if self.columns is None:
             return torch.empty(0)
-        rows = block.shifted if self.shifted else block.raw
-        out = _scratch("product", len(self.columns), len(rows))
-        return torch.mm(self.columns, rows.T, out=out)
+        out = scratch("product", len(self.columns), block.stop - block.start)
+        if self.rough and products.HALVES:
+            product = half_scratch("half product", *out.shape)
+            return out.copy_(torch.mm(self.columns.bfloat16(), block.half.T, out=product))
+        return torch.mm(self.columns, (block.shifted if self.rough else block.raw).T, out=out)
 
 
 def _groups(batch: Sequence[_Request], stable: bool) -> list[_Group]:
     groups = [_Group(None, False, [(request, slice(None)) for request in batch if request.columns is None])]
-    for shifted in (False, True):
+    for rough in (False, True):
         panel: list[_Request] = []
         for request in batch:
-            if request.columns is None or request.shifted != shifted:
+            if request.columns is None or request.rough != rough:
                 continue
             total = sum(len(r.columns) for r in panel if r.columns is not None) + len(request.columns)
-            if panel and (total > PANEL or not stable):
-                groups.append(_panel(panel, shifted))
+            if panel and (total > PANEL or not (stable or rough)):
+                groups.append(_panel(panel, rough))
                 panel = []
             panel.append(request)
         if panel:
-            groups.append(_panel(panel, shifted))
+            groups.append(_panel(panel, rough))
     return groups
 
 
-def _panel(requests: Sequence[_Request], shifted: bool) -> _Group:
+def _panel(requests: Sequence[_Request], rough: bool) -> _Group:
     parts = [request.columns for request in requests if request.columns is not None]
     ends = np.cumsum([len(part) for part in parts]).tolist()
     starts = [0, *ends[:-1]]
     members = [(r, slice(a, b)) for r, a, b in zip(requests, starts, ends, strict=True)]
-    return _Group(widened(torch.cat(parts)), shifted, members)
-
-
-def widened(columns: torch.Tensor) -> torch.Tensor:
-    """Columns (c, d) with zeros up to a width that products are made in."""
-    out = torch.zeros((-(-len(columns) // _STEP) * _STEP, columns.shape[1]))
-    out[: len(columns)] = columns
-    return out
-
-
-@functools.cache
-def columns_are_stable(width: int, rows: int) -> bool:
-    """Whether the columns of float32 products over blocks of `rows` rows have the same bits alone and among others.
-
-    What a product's routine does depends on shapes, never on values: random numbers tell.
-    """
-    return blocks.alone(lambda: _columns_are_stable(width, rows))
-
-
-def _columns_are_stable(width: int, rows: int) -> bool:
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn((rows, width), generator=draw)
-    columns = torch.randn((PANEL, width), generator=draw)
-    whole = torch.mm(columns, x.T)
-    for count in range(_STEP, PANEL, _STEP):
-        if not torch.equal(torch.mm(columns[:count].clone(), x.T), whole[:count]):
-            return False
-    return all(torch.equal(torch.mm(columns.roll(by, 0), x.T), whole.roll(by, 0)) for by in (1, 5, 8))
-
-
-def _scratch(name: str, rows: int, width: int) -> torch.Tensor:
-    """Uninitialized float32 (rows, width) of this thread, used again: fresh memory costs a page fault every 4 KB."""
-    if rows * width > _KEPT:
-        return torch.empty((rows, width))
-    kept: dict[str, torch.Tensor] = _local.__dict__.setdefault("kept", {})
-    flat = kept.get(name)
-    if flat is None or flat.numel() < rows * width:
-        flat = kept[name] = torch.empty(rows * width)
-    return flat[: rows * width].view(rows, width)
+    return _Group(widened(torch.cat(parts)), rough, members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ray_al.kernels import blocks
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.label_propagation import Sources
 
 
@@ -57,3 +58,48 @@ def pseudo_labels(
         sure /= largest
     best[ids], sure[ids] = labels, 1
     return best, sure
+
+
+def probabilities(z: np.ndarray) -> np.ndarray:
+    """(N, C) float32 class probabilities of a solution: a row's entries over their sum, negative ones taken as 0.
+
+    Rows that nothing reaches have equal ones.
+    """
+    out = np.empty(z.shape, np.float32)
+    for start in range(0, len(z), 1 << 16):
+        part = np.maximum(z[start : start + (1 << 16)].astype(np.float64), 0)
+        total = part.sum(1, keepdims=True)
+        out[start : start + len(part)] = np.where(total > 0, part / np.where(total > 0, total, 1), 1 / z.shape[1])
+    return out
+
+
+def extend(z: np.ndarray, ids: np.ndarray, distances: np.ndarray, gamma: float = 3.0) -> np.ndarray:
+    """(q, C) float32 scores of new rows from those of the graph, z (N, C): the induction of Delalleau et al. 2005.
+
+    A new row has the mean of its nearest nodes' scores, ids (q, k) at `distances` (q, k) between rows of length 1,
+    weighted by max(0, cos)^gamma; zeros where no weight is above 0.
+    """
+    ids = blocks.check_ids(ids.ravel(), len(z), "ids").reshape(ids.shape)
+    weights = np.maximum(1 - distances.astype(np.float64) ** 2 / 2, 0) ** gamma
+    if not np.isfinite(weights).all():
+        raise ValueError("distances is not finite")
+    out = np.zeros((len(ids), z.shape[1]), np.float32)
+    blocks.map_blocks(lambda a, b: _means(z, ids[a:b], weights[a:b], out[a:b]), len(ids), 256)
+    return out
+
+
+@compiled
+def _means(z: np.ndarray, ids: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """out (q, C) = the means of rows of z, in the order of the ids, float64 until the end."""
+    rows, k = ids.shape
+    sums = np.empty(z.shape[1])
+    for i in range(rows):
+        sums[:] = 0
+        total = 0.0
+        for j in range(k):
+            total += weights[i, j]
+            for c in range(z.shape[1]):
+                sums[c] += weights[i, j] * z[ids[i, j], c]
+        if total > 0:
+            for c in range(z.shape[1]):
+                out[i, c] = np.float32(sums[c] / total)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks, compiled
-from ray_al.kernels.passes import Block, Rows, widened
+from ray_al.kernels.passes import Block, Rows
+from ray_al.kernels.products import widened
 
 SCORES = ("entropy", "least_confidence", "margin")
 BALD = "bald"  # the score of a committee's members; the others score its mean probabilities, too
@@ -142,17 +143,20 @@ def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) 
     return _softmax(product, bias)
 
 
-def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
+def linear_uncertainty(
+    x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str, classes: np.ndarray | None = None
+) -> np.ndarray:
     """`uncertainty` of the linear head's probabilities, (N,) float32; the N x C probabilities never exist.
 
-    Of a committee, weights (T, C, d) and bias (T, C), its mean probabilities' score, or "bald".
+    Of a committee, weights (T, C, d) and bias (T, C), its mean probabilities' score, or "bald". `classes` (N,), when
+    given, takes each row's most probable class; of equal ones the first.
 
     Raises:
         ValueError: an unknown score, shapes that do not fit, or values that are not finite.
     """
     _check_score(score)
     if weights.ndim == 3:
-        return _committee_scores(x, weights, bias, score)
+        return _committee_scores(x, weights, bias, score, classes)
     if score == BALD:
         raise ValueError(f"bald compares the members of a committee, weights (T, C, d); got one head {weights.shape}")
     rows = x if isinstance(x, Rows) else Rows(x)
@@ -160,7 +164,10 @@ def linear_uncertainty(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarr
     out = np.empty(len(rows), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        values = out[block.start - rows.start : block.stop - rows.start]
+        own = slice(block.start - rows.start, block.stop - rows.start)
+        values = out[own]
+        if classes is not None:
+            classes[own] = (product.numpy() + bias[:, None]).argmax(0)
         if score == "entropy":
             compiled.entropy(product.numpy(), bias, values)
         else:
@@ -183,19 +190,23 @@ def linear_bald(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> 
     return linear_uncertainty(x, weights, bias, BALD)
 
 
-def _committee_scores(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str) -> np.ndarray:
+def _committee_scores(
+    x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str, classes: np.ndarray | None
+) -> np.ndarray:
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
     out = np.empty(len(rows), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        values = out[block.start - rows.start : block.stop - rows.start]
+        own = slice(block.start - rows.start, block.stop - rows.start)
         mean, within = _mean_softmax(product, bias)
+        if classes is not None:
+            classes[own] = mean.argmax(0)
         _check_logits(rows, block.start, within)
         if score == BALD:
-            compiled.bald(mean, within, values)
+            compiled.bald(mean, within, out[own])
         else:
-            values[:] = _of_classes(torch.from_numpy(mean), score).numpy()
+            out[own] = _of_classes(torch.from_numpy(mean), score).numpy()
 
     rows.sweep(work, columns)
     return out

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_al.kernels import blocks, label_propagation
+from ray_al.kernels import blocks, label_propagation, panel
 from ray_al.kernels.affinity import affinity
 from ray_al.kernels.label_propagation import Sources, solve
-from ray_al.kernels.neighbors import UnitRows, build_index, graph_blocks
-from ray_al.kernels.pseudo_labels import label_sources, pseudo_labels
+from ray_al.kernels.neighbors import UnitRows, build_index, graph_blocks, unit_graph
+from ray_al.kernels.pseudo_labels import extend, label_sources, probabilities, pseudo_labels
 
 
 def knn(count, k, seed=0, clusters=4, width=6):
@@ -59,6 +59,24 @@ def test_affinity_is_that_of_dense_matrices(graph, count, k, seed, gamma):
     ids, far = knn(count, min(k, count - 1), seed)
     found = dense(affinity(ids, far, gamma, graph))
     np.testing.assert_allclose(found, naive_affinity(ids, far, gamma, graph), rtol=1e-5, atol=1e-9)
+    assert np.array_equal(found, found.T)
+    assert (np.diag(found) == 0).all()
+
+
+@pytest.mark.parametrize("graph", ["union", "reciprocal"])
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+@settings(max_examples=10, deadline=None)
+@given(copies=st.integers(2, 30), k=st.integers(1, 8), seed=st.integers(0, 99))
+def test_duplicates_are_neighbors_and_a_row_itself_is_not(graph, index, copies, k, seed):
+    """More copies of a row than it has neighbors: its own id then is anywhere among the nearest, or nowhere."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((60, 4))
+    x[rng.permutation(60)[:copies]] = x[0]
+    ids, far = unit_graph(x.astype(np.float32), k, index)
+    assert ids.shape == far.shape == (60, k)
+    assert all(len({i, *row}) == k + 1 for i, row in enumerate(ids.tolist()))
+    found = dense(affinity(ids, far, graph=graph))
+    np.testing.assert_allclose(found, naive_affinity(ids, far, 3.0, graph), rtol=1e-5, atol=1e-9)
     assert np.array_equal(found, found.T)
     assert (np.diag(found) == 0).all()
 
@@ -128,7 +146,7 @@ def test_bits_are_those_of_a_request_alone(data):
         alpha, tol = data.draw(st.sampled_from([0.3, 0.9, 0.99])), data.draw(st.sampled_from([1e-2, 1e-4]))
         requests.append(some_sources(rng, 9000, columns, alpha, tol, data.draw(st.sampled_from([None, 1, 9]))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_propagation, "_ROWS", 512)  # many blocks: sums of one column, too, go in their order
+        patch.setattr(panel, "ROWS", 512)  # many blocks: sums of one column, too, go in their order
         together = solve(weights, requests)
         before = unrounded(weights, requests)
         for place in rng.permutation(len(requests))[:2]:
@@ -152,7 +170,7 @@ def column_of(request, column):
 
 
 def test_bits_do_not_depend_on_threads(monkeypatch):
-    monkeypatch.setattr(label_propagation, "_ROWS", 256)
+    monkeypatch.setattr(panel, "ROWS", 256)
     weights = affinity(*knn(2000, 10))
     sources = some_sources(np.random.default_rng(0), 2000, 20)
     found = []
@@ -207,7 +225,7 @@ def test_sources_are_balanced_over_classes():
 
 
 def test_a_solve_without_end_says_so(monkeypatch):
-    monkeypatch.setattr(label_propagation, "MOST", 3)
+    monkeypatch.setattr(panel, "MOST", 3)
     weights = affinity(*knn(400, 5))
     sources = some_sources(np.random.default_rng(0), 400, 3)
     with pytest.raises(ValueError, match=r"times the tolerance away after 3 iterations"):
@@ -247,3 +265,22 @@ def test_sources_without_an_entry_give_zeros():
     none = np.empty(0, np.int64)
     (z,) = solve(affinity(*knn(20, 3)), [Sources(none, none, np.empty(0), 2)])
     assert (z == 0).all()
+
+
+def test_new_rows_have_the_mean_of_their_neighbors():
+    rng = np.random.default_rng(0)
+    z, ids, far = rng.random((300, 7)).astype(np.float32), rng.integers(0, 300, (700, 5)), rng.uniform(0, 2, (700, 5))
+    far[9] = 1.9  # all on the other side: no weight is left
+    weights = np.maximum(1 - far**2 / 2, 0) ** 2.0
+    total = weights.sum(1, keepdims=True)
+    want = (weights[:, :, None] * z[ids]).sum(1) / np.where(total > 0, total, 1)
+    found = extend(z, ids, far, 2.0)
+    np.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-9)
+    assert (found[9] == 0).all()
+    assert np.array_equal(extend(z, ids[300:301], far[300:301], 2.0), found[300:301])
+    shares = probabilities(np.where(rng.random((300, 7)) < 0.2, -z, z))
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
+    assert (probabilities(found)[9] == np.float32(1 / 7)).all()
+    for arguments, message in [((z, ids + 1, far), "ids holds id 300"), ((z, ids, far * np.nan), "not finite")]:
+        with pytest.raises(ValueError, match=message):
+            extend(*arguments)

@@ -1,0 +1,60 @@
+"""A block of a matrix's rows, in the forms that the requests of a pass ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ray_al.kernels import blocks, distances
+from ray_al.kernels.products import half_scratch, scratch
+
+if TYPE_CHECKING:
+    from ray_al.kernels.passes import Rows
+
+
+class Block:
+    """Rows [start, stop) as float32 tensors, made when first used and gone when the block is done.
+
+    It belongs to one thread. (A cached_property would make all threads wait for each other before Python 3.12.)
+    """
+
+    def __init__(self, rows: Rows, start: int, stop: int) -> None:
+        self._rows, self.start, self.stop = rows, start, stop
+        self._raw: torch.Tensor | None = None
+        self._shifted: torch.Tensor | None = None
+
+    @property
+    def raw(self) -> torch.Tensor:
+        """(n, d) as they are."""
+        if self._raw is None:
+            self._raw = self._rows._floats(self.start, self.stop)
+        return self._raw
+
+    @property
+    def shifted(self) -> torch.Tensor:
+        """(n, d) less `Rows.shift`."""
+        if self._shifted is None:
+            out = scratch("shifted", self.stop - self.start, self._rows.width)
+            self._shifted = torch.sub(self.raw, blocks.borrow(self._rows.shift), out=out)
+        return self._shifted
+
+    @property
+    def half(self) -> torch.Tensor:
+        """(n, d) shifted, bfloat16."""
+        kept = self._rows._half
+        if kept is not None:
+            return kept[self.start - self._rows.start : self.stop - self._rows.start]
+        return self.halved(half_scratch("half", self.stop - self.start, self._rows.width))
+
+    def halved(self, out: torch.Tensor) -> torch.Tensor:
+        """out (n, d) bfloat16, set to the shifted rows."""
+        distances.to_half(self.raw.numpy(), self._rows.shift, out.view(torch.uint16).numpy())
+        return out
+
+    def some(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places (m,) and rows (.., d) float32, as they are, among which rows `at` (m,) of the block stand there."""
+        if self._raw is not None or self._rows._direct or 4 * len(at) > self.stop - self.start:
+            return at, self.raw.numpy()
+        return np.arange(len(at)), blocks.float_rows(self._rows.x[at + self.start], 0, len(at)).numpy()

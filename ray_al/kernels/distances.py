@@ -1,0 +1,211 @@
+"""Inner loops of distances, compiled by numba: bounds rule out most pairs, the others are worked from differences.
+
+A distance that is worked out depends on the two rows alone, and one that is ruled out is no minimum: so neither the
+products that the bounds come from nor how points are grouped change a minimum's bits.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from ray_al.kernels.compiled import compiled
+
+NOISE = np.float32(1e-5)  # what float32 may have made of a sum of products, relative to the lengths of its factors
+
+
+@compiled
+def bounds(
+    table: np.ndarray,
+    norms: np.ndarray,
+    lengths: np.ndarray,
+    point_norms: np.ndarray,
+    point_lengths: np.ndarray,
+    error: np.float32,
+    rounding: np.float32,
+    least: np.ndarray,
+    nearest: np.ndarray,
+) -> None:
+    """Products of points and rows, table (p, n), become lower bounds of their squared distances.
+
+    least (n,) and nearest (n,) are set to each row's least bound and the first point that has it.
+
+    Args:
+        norms: (n,) squared, less what rounding may have added to them; lengths (n,); of the points likewise.
+        error: of a product, relative to the lengths of both; `rounding` is that relative to itself.
+    """
+    points, n = table.shape
+    least[:] = np.inf
+    nearest[:] = 0
+    for p in range(points):
+        row, own, slack = table[p], point_norms[p], np.float32(2.0) * error * point_lengths[p]
+        for j in range(n):
+            value = row[j]
+            row[j] = (norms[j] + own) - np.float32(2.0) * (value + rounding * abs(value)) - slack * lengths[j]
+            nearest[j] = p if row[j] < least[j] else nearest[j]
+            least[j] = min(row[j], least[j])
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def square(x: np.ndarray, y: np.ndarray) -> float:
+    """|x - y|^2 from differences, in float64: 0 for equal rows. Its bits depend on the two rows alone."""
+    total = 0.0
+    for k in range(len(x)):
+        difference = np.float64(x[k]) - np.float64(y[k])
+        total += difference * difference
+    return total
+
+
+@compiled
+def lower(
+    table: np.ndarray,
+    nearest: np.ndarray,
+    asked: np.ndarray,
+    where: np.ndarray,
+    rows: np.ndarray,
+    points: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """Lower best (n,) float64 to the squared distances of rows `asked` (m,) to their nearest points.
+
+    Args:
+        table, nearest: of `bounds`. A distance is worked out only where its bound is below the best so far.
+        where: (m,) places in `rows` (.., d) of those asked; points (p, d).
+    """
+    place = np.full(table.shape[1], -1, np.int32)
+    bars = np.full(table.shape[1], -np.inf, np.float32)
+    left = np.empty(table.shape[1], np.int32)
+    for i in range(len(asked)):
+        j = asked[i]
+        place[j] = where[i]
+        best[j] = min(best[j], square(rows[place[j]], points[nearest[j]]))
+        bars[j] = best[j]
+    for p in range(table.shape[0]):
+        row, count = table[p], 0
+        for j in range(len(row)):
+            left[count] = j
+            count += row[j] <= bars[j]
+        for i in range(count):
+            j = left[i]
+            if nearest[j] != p:
+                best[j] = min(best[j], square(rows[place[j]], points[p]))
+                bars[j] = best[j]
+
+
+@compiled
+def outer_bounds(
+    table: np.ndarray,
+    similar: np.ndarray,
+    rows: np.ndarray,
+    points: np.ndarray,
+    error: np.float32,
+    rounding: np.float32,
+    least: np.ndarray,
+    nearest: np.ndarray,
+) -> None:
+    """`bounds` between outer products q h: table (p, n) holds the products of shifted h, similar (p, n) those of q.
+
+    Args:
+        rows: (4, n) float32: squared norms of q h less rounding; half of what shifting takes from the squared norm of
+            h; the error of that; lengths of shifted h. points (4, p) likewise.
+    """
+    count, n = table.shape
+    least[:] = np.inf
+    nearest[:] = 0
+    norms, taken, noise, lengths = rows
+    for p in range(count):
+        row, alike = table[p], similar[p]
+        own, own_taken, own_noise, slack = points[0, p], points[1, p], points[2, p], error * points[3, p]
+        for j in range(n):
+            product = row[j] + taken[j] + own_taken
+            unsure = slack * lengths[j] + rounding * abs(row[j]) + noise[j] + own_noise
+            row[j] = (norms[j] + own) - np.float32(2.0) * (alike[j] * product + abs(alike[j]) * unsure)
+            nearest[j] = p if row[j] < least[j] else nearest[j]
+            least[j] = min(row[j], least[j])
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def outer_square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
+    """|q h - q' h'|^2 of outer products, in float64: q h - q' h' = q (h - h') + (q - q') h', so 0 for equal rows."""
+    qq, cross_q, dq = 0.0, 0.0, 0.0
+    for k in range(len(q)):
+        own, difference = np.float64(q[k]), np.float64(q[k]) - np.float64(other_q[k])
+        qq += own * own
+        cross_q += own * difference
+        dq += difference * difference
+    hh, cross_h, dh = 0.0, 0.0, 0.0
+    for k in range(len(h)):
+        other, difference = np.float64(other_h[k]), np.float64(h[k]) - np.float64(other_h[k])
+        hh += other * other
+        cross_h += other * difference
+        dh += difference * difference
+    return max(qq * dh + dq * hh + 2.0 * cross_q * cross_h, 0.0)
+
+
+@compiled
+def outer_lower(
+    table: np.ndarray,
+    nearest: np.ndarray,
+    asked: np.ndarray,
+    where: np.ndarray,
+    q: np.ndarray,
+    h: np.ndarray,
+    point_q: np.ndarray,
+    point_h: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """`lower` between outer products: q (n, C) of the block's rows, h (.., d) as there."""
+    place = np.full(table.shape[1], -1, np.int32)
+    bars = np.full(table.shape[1], -np.inf, np.float32)
+    left = np.empty(table.shape[1], np.int32)
+    for i in range(len(asked)):
+        j, p = asked[i], nearest[asked[i]]
+        place[j] = where[i]
+        best[j] = min(best[j], outer_square(q[j], h[place[j]], point_q[p], point_h[p]))
+        bars[j] = best[j]
+    for p in range(table.shape[0]):
+        row, count = table[p], 0
+        for j in range(len(row)):
+            left[count] = j
+            count += row[j] <= bars[j]
+        for i in range(count):
+            j = left[i]
+            if nearest[j] != p:
+                best[j] = min(best[j], outer_square(q[j], h[place[j]], point_q[p], point_h[p]))
+                bars[j] = best[j]
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def measure(rows: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
+    """Squared norms of rows (n, d) less shift (d,), and of the rows as they are, (n,) each."""
+    for j in range(len(rows)):
+        row = rows[j]
+        moved, plain = np.float32(0.0), np.float32(0.0)
+        for k in range(len(row)):
+            value = row[k] - shift[k]
+            moved += value * value
+            plain += row[k] * row[k]
+        norms[j], raw_norms[j] = moved, plain
+
+
+@compiled
+def to_half(rows: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+    """out (n, d) uint16 = the bits, in bfloat16, of rows (n, d) less shift (d,), rounded to the nearest."""
+    for j in range(len(rows)):
+        row, bits_of = rows[j], out[j]
+        for k in range(len(row)):
+            bits = np.float32(row[k] - shift[k]).view(np.uint32)
+            even = (bits >> np.uint32(16)) & np.uint32(1)
+            bits_of[k] = np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
+
+
+@compiled
+def square_norms(points: np.ndarray) -> np.ndarray:
+    """(p,) float32 squared norms of points (p, d): each the same bits whatever points are beside it."""
+    out = np.empty(len(points), np.float32)
+    for p in range(len(points)):
+        square = 0.0
+        for k in range(points.shape[1]):
+            square += np.float64(points[p, k]) * np.float64(points[p, k])
+        out[p] = np.float32(square)
+    return out

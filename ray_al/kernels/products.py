@@ -1,0 +1,76 @@
+"""Products over blocks of rows: which may be fused, which may be rough, and the memory they are made in."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import numpy as np
+import torch
+
+from ray_al.kernels import blocks
+from ray_al.kernels.distances import NOISE
+
+PANEL = 192  # columns of a fused product: wider ones are no faster
+_STEP = 16  # widths are multiples of it, so that there are few shapes to check
+_KEPT = 1 << 23  # numbers (32 MB) of scratch memory that a thread keeps
+_local = threading.local()
+
+
+def _has_halves() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32: four times, where it has instructions for it."""
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)
+
+
+HALVES = _has_halves()
+
+
+def errors() -> tuple[np.float32, np.float32]:
+    """Errors of a rough product: relative to the lengths of its factors, and, of its own rounding, to itself."""
+    # bfloat16 has 8 significant bits: rounding a factor, or the result, changes it by up to 2^-8 of itself.
+    return (np.float32(2.01 * 2.0**-8) + NOISE, np.float32(1.01 * 2.0**-8)) if HALVES else (NOISE, np.float32(0))
+
+
+def widened(columns: torch.Tensor) -> torch.Tensor:
+    """Columns (c, d) with zeros up to a width that products are made in."""
+    out = torch.zeros((-(-len(columns) // _STEP) * _STEP, columns.shape[1]))
+    out[: len(columns)] = columns
+    return out
+
+
+@functools.cache
+def columns_are_stable(width: int, rows: int) -> bool:
+    """Whether the columns of float32 products over blocks of `rows` rows have the same bits alone and among others.
+
+    What a product's routine does depends on shapes, never on values: random numbers tell.
+    """
+    return blocks.alone(lambda: _columns_are_stable(width, rows))
+
+
+def _columns_are_stable(width: int, rows: int) -> bool:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn((rows, width), generator=draw)
+    columns = torch.randn((PANEL, width), generator=draw)
+    whole = torch.mm(columns, x.T)
+    for count in range(_STEP, PANEL, _STEP):
+        if not torch.equal(torch.mm(columns[:count].clone(), x.T), whole[:count]):
+            return False
+    return all(torch.equal(torch.mm(columns.roll(by, 0), x.T), whole.roll(by, 0)) for by in (1, 5, 8))
+
+
+def scratch(name: str, rows: int, width: int) -> torch.Tensor:
+    """Uninitialized float32 (rows, width) of this thread, used again: fresh memory costs a page fault every 4 KB."""
+    if rows * width > _KEPT:
+        return torch.empty((rows, width))
+    kept: dict[str, torch.Tensor] = _local.__dict__.setdefault("kept", {})
+    flat = kept.get(name)
+    if flat is None or flat.numel() < rows * width:
+        flat = kept[name] = torch.empty(rows * width)
+    return flat[: rows * width].view(rows, width)
+
+
+def half_scratch(name: str, rows: int, width: int) -> torch.Tensor:
+    """`scratch` in bfloat16."""
+    flat = scratch(name, 1, (rows * width + 1) // 2).view(torch.bfloat16)[0]
+    return flat[: rows * width].view(rows, width)

@@ -1,0 +1,67 @@
+"""Nearest centers by bounds are the nearest of all."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_al.kernels.geometry import Euclidean
+from ray_al.kernels.nearest_center import NearestCenter
+
+
+def _naive(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    gaps = x.astype(np.float64)[:, None] - centers[None]
+    return np.einsum("nkd,nkd->nk", gaps, gaps)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    width=st.sampled_from([3, 70, 100]),
+    clusters=st.sampled_from([1, 5, 70, 90]),
+    decay=st.floats(0, 0.2),
+    offset=st.sampled_from([0.0, 100.0]),
+    kind=st.sampled_from(["<f4", "<f2", "u1"]),
+    guess=st.sampled_from(["none", "right", "wrong"]),
+)
+def test_no_center_is_nearer(
+    seed: int, width: int, clusters: int, decay: float, offset: float, kind: str, guess: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(700, width)) * 40 * np.exp(-decay * np.arange(width))
+    x = (x + offset + 128 * (kind == "u1")).clip(0 if kind == "u1" else -np.inf, 255).astype(kind)
+    x[350:] = x[:350]  # duplicates get one answer
+    space = Euclidean(x)
+    centers = x[rng.choice(700, clusters, replace=False)].astype(np.float64)
+    centers[clusters // 2 :] += rng.normal(size=centers[clusters // 2 :].shape)
+    truth = _naive(x, centers)
+    near = {"none": np.full(700, -1), "right": truth.argmin(1), "wrong": truth.argmax(1)}[guess].astype(np.int32)
+    nearest, squares = NearestCenter(space, centers - space.shift)(centers - space.shift, near)
+    found = np.take_along_axis(truth, nearest[:, None].astype(np.int64), 1)[:, 0]
+    scale = 1e-5 * (x.astype(np.float64) ** 2).sum(1) + 1e-6
+    assert (found <= truth.min(1) + scale).all()
+    assert np.abs(squares - found).max() <= scale.max()
+    assert (nearest[:350] == nearest[350:]).all()
+
+
+def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 192)) * np.exp(-0.05 * np.arange(192))).astype(np.float32)
+    x = x @ np.linalg.qr(rng.normal(size=(192, 192)))[0].astype(np.float32)
+    space = Euclidean(x)
+    centers = x[:80].astype(np.float64) - space.shift
+    fast = NearestCenter(space, centers)
+    assert fast.directions is not None
+    assert fast.directions.shape[1] < 192
+    monkeypatch.setattr(NearestCenter, "_choose", lambda *_: None)
+    near = np.full(3000, -1, np.int32)
+    for a, b in zip(fast(centers, near), NearestCenter(space, centers)(centers, near), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_equal_centers_give_the_first() -> None:
+    x = np.random.default_rng(1).normal(size=(200, 33)).astype(np.float32)
+    space = Euclidean(x)
+    centers = np.repeat(x[:20].astype(np.float64), 2, 0) - space.shift
+    nearest, _ = NearestCenter(space, centers)(centers, np.full(200, 39, np.int32))
+    assert (nearest % 2 == 0).all()
