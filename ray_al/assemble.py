@@ -6,8 +6,8 @@ import functools
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,21 @@ import numpy as np
 from ray_al.core.interfaces import Model, Neighbors, PoolScores
 from ray_al.core.oracle import TruthOracle
 from ray_al.core.pool import Pool, SpaceReader
+from ray_al.core.preparation import Preparation, PreparedLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import Trajectory, run_trajectory
 from ray_al.data.artifacts import ArtifactStore
+from ray_al.data.fits import StoredFits
 from ray_al.data.graphs import StoredGraphs
 from ray_al.data.materialize import dataset_artifact, open_array, space_artifact
-from ray_al.experiment import Sweep, TrajectoryConfig
+from ray_al.data.preparations import prepared_artifact
+from ray_al.data.vae_space import Train, train_quietly
+from ray_al.experiment import Choice, Sweep, TrajectoryConfig
 from ray_al.methods import build
 from ray_al.services.neighbor_service import NeighborService
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.scores import LinearScores, ModelScores
+from ray_al.services.served_scores import ServedScores
 from ray_al.storage import Storage
 
 
@@ -39,17 +44,49 @@ class DataKeys:
     classes: int
 
 
-def materialize(sweep: Sweep, store: ArtifactStore, trajectories: Sequence[TrajectoryConfig]) -> dict[int, DataKeys]:
-    """Build what is missing of the arrays and spaces that `trajectories` read, and name it, by dataset position."""
+def materialize(
+    sweep: Sweep,
+    store: ArtifactStore,
+    trajectories: Sequence[TrajectoryConfig],
+    prepare: Prepare | None = None,
+    train: Train = train_quietly,
+) -> dict[int, DataKeys]:
+    """Build what is missing of the arrays and spaces that `trajectories` read, and name it, by dataset position.
+
+    `prepare` makes what learners need before their first fit; it does so elsewhere, on a GPU for example. `train` does
+    the same for auto-encoders whose codes are a space.
+    """
     keys = {}
     for position in sorted({t.dataset for t in trajectories}):
         dataset, spaces = sweep.datasets[position], sweep.spaces[position]
         used = {s for t in trajectories if t.dataset == position for s in t.spaces}
         artifact = dataset_artifact(store, dataset)
-        found = {s: space_artifact(store, dataset, spaces[s], spaces).path.name for s in sorted(used)}
+        found = {s: space_artifact(store, dataset, spaces[s], spaces, train).path.name for s in sorted(used)}
         sizes = len(dataset.pool_labels), len(dataset.test_labels)
-        keys[position] = DataKeys(artifact.path.name, found, *sizes, dataset.classes)
+        made = DataKeys(artifact.path.name, found, *sizes, dataset.classes)
+        learners = {
+            (t.learner.name, json.dumps(t.learner.values)): t.learner for t in trajectories if t.dataset == position
+        }
+        done = [(prepare or prepared)(store, made, learner) for learner in learners.values()]
+        keys[position] = replace(made, spaces={**found, **dict(pair for pair in done if pair)})
     return keys
+
+
+Prepare = Callable[[ArtifactStore, DataKeys, Choice], tuple[str, str] | None]
+
+
+def preparation_of(keys: DataKeys, learner: Choice) -> Preparation | None:
+    """What a learner needs before its first fit on this dataset; mostly nothing."""
+    made = build("learner", learner.name, learner.values)
+    return made.preparation(keys.classes) if isinstance(made, PreparedLearner) else None
+
+
+def prepared(store: ArtifactStore, keys: DataKeys, learner: Choice) -> tuple[str, str] | None:
+    """The name by which the learner reads its preparation, and the artifact's, which is built if it is missing."""
+    preparation = preparation_of(keys, learner)
+    if preparation is None:
+        return None
+    return preparation.name, prepared_artifact(store, preparation, keys.spaces[preparation.space]).name
 
 
 def assemble(
@@ -59,27 +96,60 @@ def assemble(
     labels: tuple[np.ndarray, np.ndarray],
     scorer: Any,
     neighbors: Neighbors | None,
+    store: ArtifactStore | None = None,
 ) -> Trajectory:
-    """Wire a trajectory. `scorer` is a `PoolScorer` or a client with its methods; `labels` are (pool, test)."""
+    """Wire a trajectory. `scorer` is a `PoolScorer` or a client with its methods; `labels` are (pool, test).
+
+    With a store, a first fit that is worth it is shared with the other trajectories of the storage.
+    """
     default = next((s for s in config.spaces if s != "images"), config.spaces[0])  # distances need flat rows
 
     def scores_of(model: Model | None) -> PoolScores:
         head = getattr(model, "linear", None)
         if model is None or head is not None:
             return LinearScores(scorer, head, head.space if head else default)
+        if config.learner.method.served:  # by other services: what it returned is all there is
+            return ServedScores(model, scorer, default)
         return ModelScores(model, scorer, default, "embedding" in config.learner.method.heads)
 
+    learner = build(
+        "learner",
+        config.learner.name,
+        config.learner.values,
+        service=scorer,
+        neighbors=neighbors,
+        audit=lambda ids, guesses: float((labels[0][ids] == guesses).mean()),
+    )
+    pool = Pool(keys.size, keys.test_size, keys.classes, reader, config.spaces)
+    share = None
+    if store is not None and config.learner.method.share_fits:
+        share = StoredFits(store, learner, pool, fit_identity(config, keys))
     return Trajectory(
         strategy=build("strategy", config.strategy.name, config.strategy.values),
-        learner=build("learner", config.learner.name, config.learner.values, service=scorer),
+        learner=learner,
         protocol=config.protocol,
         seed=config.seed,
-        pool=Pool(keys.size, keys.test_size, keys.classes, reader, config.spaces),
+        pool=pool,
         oracle=TruthOracle(labels[0]),
         test_labels=labels[1],
         scores_of=scores_of,
         neighbors=neighbors,
+        share=share,
     )
+
+
+def fit_identity(config: TrajectoryConfig, keys: DataKeys) -> dict[str, Any]:
+    """What a fit depends on besides labels and stream: the data and the learner, spaces by what they hold."""
+    learner = config.learner
+    names = [learner.values.get("space") or config.spaces[0], *learner.method.reads]  # its own come first
+    if preparation := preparation_of(keys, learner):
+        names.append(preparation.name)
+    values = {key: value for key, value in learner.values.items() if key != "space"}
+    return {
+        "dataset": keys.artifact,
+        "learner": {"name": learner.name, "values": values, "version": learner.method.version},
+        "spaces": [space_key(keys, name) for name in names],
+    }
 
 
 class LocalReader:
@@ -116,13 +186,19 @@ def run_locally(
     storage: Storage,
     done: Sequence[RoundRecord] = (),
     state: bytes | None = None,
+    share_fits: bool = False,
 ) -> Iterator[RoundRecord]:
-    """Run one trajectory in this process, without Ray. The records equal those of a run on a cluster."""
+    """Run one trajectory in this process, without Ray. The records equal those of a run on a cluster.
+
+    With `share_fits`, a first fit is taken from the storage, or left there for others.
+    """
     store = ArtifactStore(storage)
     keys = materialize(sweep, store, [config])[config.dataset]
     reader = LocalReader(store, keys)
     neighbors = NeighborService(reader, StoredGraphs(store, keys.spaces))
-    trajectory = assemble(config, keys, reader, reader.labels(), PoolScorer(reader), neighbors)
+    trajectory = assemble(
+        config, keys, reader, reader.labels(), PoolScorer(reader), neighbors, store if share_fits else None
+    )
     yield from run_trajectory(trajectory, done, state)
 
 

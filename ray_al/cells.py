@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_al.core.trajectory import Protocol
+from ray_al.core.protocol import Protocol
 from ray_al.data.datasets import Dataset
 from ray_al.experiment import Choice
 from ray_al.sweep_file import AXES, ProtocolSection, SweepFile
@@ -27,6 +27,8 @@ class Cell:
 
 
 def protocol_of(section: ProtocolSection) -> Protocol:
+    if section.budgets:
+        return Protocol.one_shot(section.budgets)
     # Whether an empty initial set is balanced makes no difference, and should make none to identities.
     return Protocol(section.initial, section.balanced and section.initial > 0, section.batch, section.rounds)
 

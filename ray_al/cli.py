@@ -1,4 +1,4 @@
-"""The command line: ray-al plan|run|status|results|report|verify|features|list."""
+"""The command line: ray-al plan|run|status|results|report|verify|reproduce|features|list."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ray_al.data.faults import DataError
 from ray_al.features_command import features
+from ray_al.reproduce_command import reproduce
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
@@ -72,15 +73,19 @@ def run(
         report = _write_report(folder, checked)
     except OSError as error:
         report = f"not written ({error})"
-    _summary(outcome, checked, folder.child("results").uri, report)
+    _summary(outcome, checked, folder, report)
 
 
-def _summary(outcome: Outcome, sweep: Sweep, results: str, report: str) -> None:
+def _summary(outcome: Outcome, sweep: Sweep, folder: Storage, report: str) -> None:
     rate = ""
     if outcome.seconds > 0:
         rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
     _say(f"{outcome.done} of {outcome.total} trajectories done{rate}")
-    _say(f"results: {results}   report: {report}")
+    if any(t.learner.method.share_fits for t in sweep.trajectories):
+        from ray_al.results.dataset import fits_saved
+
+        _say(f"fits saved: {fits_saved(folder):,} (first fits that another trajectory had done)")
+    _say(f"results: {folder.child('results').uri}   report: {report}")
     if outcome.failed:
         table = Table(title=f"{len(outcome.failed)} failed", title_justify="left")
         table.add_column("trajectory")
@@ -137,6 +142,7 @@ def verify(
 
 
 app.command()(features)
+app.command()(reproduce)
 
 
 @app.command(name="list")
@@ -169,6 +175,7 @@ def _folder(path: str) -> Storage:
 def _write_report(folder: Storage, sweep: Sweep | None = None) -> str:
     """Write report.html; `sweep` says what was planned, so that a report of a part says that it is one."""
     from ray_al.results.report import write_report
+    from ray_al.space_facts import space_facts
 
     title = folder.root.rsplit("/", 1)[-1]
     meta: dict[str, Any] = {"path": folder.root}
@@ -181,7 +188,8 @@ def _write_report(folder: Storage, sweep: Sweep | None = None) -> str:
         held = index(folder)
         meta["planned"] = len(sweep.trajectories)
         meta["open"] = sum(t.id not in held.done and t.id not in held.failed for t in sweep.trajectories)
-    folder.write("report.html", write_report(_load(folder), title, meta).encode())
+    results = _load(folder)
+    folder.write("report.html", write_report(results, title, meta, space_facts(folder, results)).encode())
     return f"{folder.root}/report.html"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from ray_al.cells import expand, name_faults
 from ray_al.data.datasets import DataError, Dataset, load_dataset, parse_dataset
 from ray_al.data.sources import find_source
-from ray_al.data.spaces import SpaceSpec, parse_spaces
+from ray_al.data.space_definitions import parse_spaces
+from ray_al.data.spaces import SpaceSpec
 from ray_al.experiment import Choice, Sweep, TrajectoryConfig
 from ray_al.grid import SpaceBook, cell_faults, trajectory_of, twin_faults
 from ray_al.methods import resolve
@@ -61,7 +62,7 @@ def parse_sweep(mapping: Mapping[str, Any]) -> Sweep:
         raise ConfigError(faults)
     spaces = tuple(book.used(dataset) for dataset in datasets)
     found = tuple(trajectories.values())
-    return Sweep(file.name, file.storage, file.resources, tuple(datasets), spaces, found, raw)
+    return Sweep(file.name, file.storage, file.resources, tuple(datasets), spaces, found, raw, file.share_fits)
 
 
 def _smoke_faults(mapping: Mapping[str, Any]) -> list[str]:

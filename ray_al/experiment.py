@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ray_al.core.trajectory import Protocol
+from ray_al.core.protocol import Protocol
 from ray_al.data.datasets import Dataset
 from ray_al.data.spaces import SpaceSpec
-from ray_al.methods import Method, find, restriction_of
+from ray_al.method import Method
+from ray_al.methods import find, restriction_of
 from ray_al.results.schema import TrajectoryName
 from ray_al.sweep_file import ResourcesSection
 
@@ -72,7 +73,8 @@ class TrajectoryConfig:
     def from_json(cls, text: str) -> TrajectoryConfig:
         raw = json.loads(text)
         raw |= {kind: Choice(**raw[kind]) for kind in ("learner", "strategy")}
-        raw |= {"name": TrajectoryName(**raw["name"]), "protocol": Protocol(**raw["protocol"])}
+        protocol = Protocol(**raw["protocol"] | {"budgets": tuple(raw["protocol"]["budgets"])})
+        raw |= {"name": TrajectoryName(**raw["name"]), "protocol": protocol}
         return cls(**raw | {"spaces": tuple(raw["spaces"])})
 
 
@@ -87,6 +89,7 @@ class Sweep:
     spaces: tuple[Mapping[str, SpaceSpec], ...]  # per dataset: every space that some trajectory reads
     trajectories: tuple[TrajectoryConfig, ...]
     raw: Mapping[str, Any] = field(repr=False)  # the file with overrides applied, to be stored beside the results
+    share_fits: bool = True  # first fits that several trajectories need are done once; changes no result
 
     @cached_property
     def by_id(self) -> dict[str, TrajectoryConfig]:

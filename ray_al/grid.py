@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ray_al.cells import Cell, protocol_of
-from ray_al.core.trajectory import Protocol
+from ray_al.core.protocol import Protocol
 from ray_al.data.datasets import DataError, Dataset
 from ray_al.data.spaces import SpaceSpec, default_space, find_space, space_faults
 from ray_al.experiment import Choice, TrajectoryConfig
@@ -26,20 +26,30 @@ def cell_faults(cells: Sequence[Cell]) -> list[str]:
     for cell in {(c.dataset.label, c.learner.label, c.strategy.label, c.protocol): c for c in cells}.values():
         if not cell.strategy.method.whole_pool:
             found += _budget_faults(cell)
-            if cell.protocol.initial == 0 and not cell.strategy.method.cold_start:
-                found.append(
-                    f"strategy {cell.strategy.label!r} needs a model to choose; with initial: 0 the strategy chooses "
-                    f"the first batch"
-                )
+            found += _cold_faults(cell)
         found += _head_faults(cell.learner, cell.strategy)
     return list(dict.fromkeys(found))
 
 
+def _cold_faults(cell: Cell) -> list[str]:
+    """What cannot go on without a model, and what cannot forget one."""
+    protocol, strategy, learner = protocol_of(cell.protocol), cell.strategy, cell.learner
+    found = []
+    if protocol.initial == 0 and not strategy.method.cold_start:
+        when = (
+            "one-shot draws have none" if protocol.budgets else "with initial: 0 the strategy chooses the first batch"
+        )
+        found.append(f"strategy {strategy.label!r} needs a model to choose; {when}")
+    if protocol.budgets and learner.method.carries:
+        found.append(f"learner {learner.label!r} carries weights from round to round; one-shot draws are independent")
+    return found
+
+
 def _budget_faults(cell: Cell) -> list[str]:
-    dataset, section = cell.dataset, cell.protocol
-    protocol, size = protocol_of(section), len(dataset.pool_labels)
-    if section.batch > size:
-        return [f"protocol.batch: {section.batch:,} is more than the pool of {dataset.label!r} ({size:,} items)"]
+    dataset, protocol = cell.dataset, protocol_of(cell.protocol)
+    size = len(dataset.pool_labels)
+    if protocol.batch > size and not protocol.budgets:
+        return [f"protocol.batch: {protocol.batch:,} is more than the pool of {dataset.label!r} ({size:,} items)"]
     if protocol.total_labels > size:
         return [
             f"protocol {protocol.label!r} asks for {protocol.total_labels:,} labels, "
@@ -120,7 +130,7 @@ def spaces_of(cell: Cell) -> tuple[str, ...]:
     if "space" in strategy.values:
         # Without a space of its own it measures in the model's embedding, when there is a model that has one.
         own = strategy.values["space"]
-        embedded = "embedding" in learner.method.heads and cell.protocol.initial > 0
+        embedded = "embedding" in learner.method.heads and protocol_of(cell.protocol).initial > 0
         if own or not embedded:
             found.append(own or default)
     if strategy.candidates and "space" in strategy.candidates.values:
@@ -149,7 +159,7 @@ def trajectory_of(cell: Cell, position: int, sweep: str, book: SpaceBook) -> Tra
         "dataset": cell.dataset.fingerprint,
         "learner": _identity(cell.learner, keys, default),
         "strategy": _identity(cell.strategy, keys, None) | _restriction(cell.strategy, keys, spaces),
-        "protocol": vars(protocol),
+        "protocol": protocol.identity,
         "seed": cell.seed,
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,56 +6,31 @@ in the group "ray_al.strategies", "ray_al.candidates" or "ray_al.learners", with
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.metadata
 import inspect
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
 from ray_al.learners.cnn import Cnn
 from ray_al.learners.committee import LogRegCommittee
+from ray_al.learners.convnet13.learner import Convnet13
+from ray_al.learners.label_propagation import LabelPropagation
 from ray_al.learners.logreg import LogReg
 from ray_al.learners.svc import Svc
+from ray_al.method import Method, arguments, coerce, unknown
 from ray_al.strategies.badge import Badge
 from ray_al.strategies.candidates import Restricted, Seals
+from ray_al.strategies.ceal import Ceal
 from ray_al.strategies.full import Full
+from ray_al.strategies.jlp import Jlp
 from ray_al.strategies.kcenter_greedy import KCenterGreedy
 from ray_al.strategies.kmeans_partition import KMeansPartition
 from ray_al.strategies.random import Random
 from ray_al.strategies.top_score import TopScore
 from ray_al.strategies.typiclust import TypiClust
 
-
-@dataclass(frozen=True)
-class Method:
-    """A row: how to make a method, and what the checks before a run must know of it."""
-
-    make: Callable[..., Any]
-    summary: str
-    needs: frozenset[str] = frozenset()  # heads a strategy reads from the model
-    cold_start: bool = False  # a strategy that can choose the first batch, before any label
-    whole_pool: bool = False  # asks for everything in one round, whatever the protocol
-    heads: frozenset[str] = frozenset()  # heads a learner's models offer
-    reads: tuple[str, ...] = ()  # spaces it reads besides the one named by its option `space`
-    on_images: bool | None = None  # whether its space holds images, or vectors; None: not checked
-    neighbor_index: bool = False  # it asks `round.neighbors`
-    served: bool = False  # fitted and applied by services: the trial's process stays light
-    version: int = 1  # part of every trajectory's identity: raise it when results change
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
-
-    @property
-    def options(self) -> list[str]:
-        """Names of the arguments that a sweep file may give."""
-        names = inspect.signature(self.make).parameters
-        return [name for name in names if name not in self.fixed and name not in INJECTED]
-
-
-INJECTED = frozenset({"service"})  # set by the runner, never by a sweep file
 PROBS = frozenset({"probs"})
 GRADIENT = frozenset({"probs", "embedding"})
 MEMBERS = frozenset({"mc_probs"})
@@ -67,25 +42,49 @@ STRATEGIES: Mapping[str, Method] = {
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
     "bald": Method(TopScore, "highest mutual information of label and model", MEMBERS, fixed={"score": "bald"}),
     "kcenter_greedy": Method(
-        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=2
+        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=3
     ),
     "kmeans_partition": Method(
-        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=2
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=3
     ),
-    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=2),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=2),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=3),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=3),
+    "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
+    "jlp": Method(
+        Jlp, "items that labels reach least over the kNN graph", cold_start=True, on_images=False, neighbor_index=True
+    ),
     "full": Method(Full, "all labels: the upper bound", cold_start=True, whole_pool=True),
 }
 
 LEARNERS: Mapping[str, Method] = {
     "logreg": Method(
-        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=2
+        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=3
     ),
     "logreg_committee": Method(
-        LogRegCommittee, "logistic regressions on resamples", heads=LogRegCommittee.heads, on_images=False, served=True
+        LogRegCommittee,
+        "logistic regressions on resamples",
+        heads=LogRegCommittee.heads,
+        on_images=False,
+        served=True,
+        version=2,
     ),
-    "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False),
-    "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True),
+    "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False, version=2),
+    "label_propagation": Method(
+        LabelPropagation,
+        "labels spread over the kNN graph",
+        heads=LabelPropagation.heads,
+        on_images=False,
+        served=True,
+        neighbor_index=True,
+    ),
+    "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True, share_fits=True),
+    "convnet13": Method(
+        Convnet13,
+        "13-layer network; DeepCluster and label propagation as options",
+        heads=Convnet13.heads,
+        on_images=True,
+        share_fits=True,
+    ),
 }
 
 CANDIDATES: Mapping[str, Method] = {
@@ -95,16 +94,6 @@ CANDIDATES: Mapping[str, Method] = {
 KINDS: Mapping[str, Mapping[str, Method]] = {"strategy": STRATEGIES, "candidates": CANDIDATES, "learner": LEARNERS}
 GROUPS = {"strategy": "ray_al.strategies", "candidates": "ray_al.candidates", "learner": "ray_al.learners"}
 VERBS = {"strategy": "select", "candidates": "candidates", "learner": "fit"}
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not in a table, with the nearest known one."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    # "coreset" names a family; people who type it mean its greedy form.
-    guess = {"coreset": "kcenter_greedy", "core_set": "kcenter_greedy"}.get(name.lower()) or (near[0] if near else None)
-    hint = f"; did you mean {guess!r}?" if guess in names else ";"
-    return f"unknown {kind} {name!r}{hint} known: {', '.join(names)}"
 
 
 @functools.cache
@@ -137,7 +126,7 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
     verb = VERBS[kind]
     if not callable(make) or not callable(getattr(make, verb, None)):
         raise ValueError(f"{kind} {name!r} is not a class with a method {verb!r}")
-    return Method(
+    method = Method(
         make,
         (inspect.getdoc(make) or name).splitlines()[0],
         needs=frozenset(getattr(make, "needs", ())),
@@ -145,8 +134,14 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         heads=frozenset(getattr(make, "heads", {"probs"})),
         reads=tuple(getattr(make, "reads", ())),
         neighbor_index=bool(getattr(make, "neighbor_index", False)),
+        share_fits=bool(getattr(make, "share_fits", False)),
         version=int(getattr(make, "version", 1)),
     )
+    writes = all(callable(getattr(make, verb, None)) for verb in ("save", "load"))
+    if method.share_fits and (method.carries or not writes):
+        why = "carries weights from round to round" if method.carries else "has no methods save and load"
+        raise ValueError(f"{kind} {name!r} {why}, so its fits cannot be shared")
+    return method
 
 
 def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -163,7 +158,7 @@ def resolve(kind: str, name: str, given: Mapping[str, Any]) -> tuple[dict[str, A
         if given.get("candidates") is not None:
             restriction, faults = _candidates(name, method, given["candidates"])
         given = {key: value for key, value in given.items() if key != "candidates"}
-    values, wrong = _arguments(kind, name, method, given)
+    values, wrong = arguments(kind, name, method, given)
     return ({} if faults or wrong else {**values, **restriction}), [*faults, *wrong]
 
 
@@ -179,42 +174,16 @@ def _candidates(strategy: str, method: Method, given: Any) -> tuple[dict[str, An
     return {"candidates": {"name": name, **values}}, [f"strategy {strategy}: {fault}" for fault in faults]
 
 
-def _arguments(kind: str, name: str, method: Method, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    signature = inspect.signature(method.make).parameters
-    options = method.options
-    faults = [
-        unknown(f"option of {kind} {name}", key, options) if options else f"{kind} {name} takes no option {key!r}"
-        for key in given
-        if key not in options
-    ]
-    for key in options:
-        if signature[key].default is inspect.Parameter.empty and key not in given:
-            faults.append(f"{kind} {name} needs the option {key!r}")
-    arguments, wrong = _coerce(method, {key: value for key, value in given.items() if key in options})
-    faults += [f"option {key!r} of {kind} {name}: {fault}, got {given[key]!r}" for key, fault in wrong.items()]
-    if faults:
-        return {}, faults
-    try:
-        made = method.make(**method.fixed, **arguments)
-    except Exception as error:  # whatever a user's class raises of its arguments is a fault of the file
-        return {}, [str(error) or f"{kind} {name} cannot be made: {type(error).__name__}"]
-    filled = {key: getattr(made, key, arguments.get(key, signature[key].default)) for key in options}
-    try:
-        return json.loads(json.dumps(filled)), []
-    except TypeError:
-        return {}, [f"{kind} {name}: its options must be plain values (numbers, texts, lists), got {filled}"]
-
-
 def build(kind: str, name: str, values: Mapping[str, Any], **injected: Any) -> Any:
     """Make the object; `injected` reaches only those that take it."""
     method = find(kind, name)
     takes = inspect.signature(method.make).parameters
     extra = {key: value for key, value in injected.items() if key in takes}
     own = {key: value for key, value in values.items() if key in method.options}
-    made = method.make(**method.fixed, **_coerce(method, own)[0], **extra)
+    made = method.make(**method.fixed, **coerce(method, own)[0], **extra)
     if kind == "strategy" and (restriction := restriction_of(name, values)):
-        arguments = {key: value for key, value in restriction.items() if key != "name"}
-        return Restricted(made, build("candidates", restriction["name"], arguments))
+        options = {key: value for key, value in restriction.items() if key != "name"}
+        return Restricted(made, build("candidates", restriction["name"], options))
     return made
 
 
@@ -222,31 +191,3 @@ def restriction_of(strategy: str, values: Mapping[str, Any]) -> Mapping[str, Any
     """The option `candidates` among the arguments of a strategy, if it is given and no option of the class's own."""
     found: Mapping[str, Any] | None = values.get("candidates")
     return None if "candidates" in find("strategy", strategy).options else found
-
-
-def _coerce(method: Method, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values as the annotations want them (1 as 1.0, a list as a tuple), and what cannot be."""
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-    hints = _hints(method.make)
-    out, faults = {}, {}
-    for key, value in values.items():
-        out[key] = value
-        if key in hints:
-            try:
-                out[key] = TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
-            except ValidationError as error:
-                message = error.errors()[0]["msg"]
-                faults[key] = message[0].lower() + message[1:]
-            except TypeError:
-                faults[key] = "must be a plain value"
-            except PydanticUserError:
-                continue  # a type that pydantic has no check for
-    return out, faults
-
-
-def _hints(make: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(make.__init__ if inspect.isclass(make) and not dataclasses.is_dataclass(make) else make)
-    except (NameError, TypeError):
-        return {}  # a user's annotations that cannot be evaluated here are not checked

@@ -76,12 +76,12 @@ def _artifacts(sweep: Sweep, store: ArtifactStore) -> Table:
     return table
 
 
-def status_tables(folder: Storage) -> Iterator[Table]:
-    """Trajectories by strategy and state, from what the folder holds; then the reasons of failures."""
+def status_tables(folder: Storage) -> Iterator[Table | str]:
+    """Trajectories by strategy and state, from what the folder holds; shared fits; then the reasons of failures."""
     from ray_al.results.dataset import read_sweep
 
     held = index(folder)
-    columns = ("trajectory_id", "strategy", "status", "error")
+    columns = ("trajectory_id", "strategy", "status", "error", "fit_shared")
     rows = read_sweep(folder).select(columns).to_pylist()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     failed = {row["trajectory_id"]: row["error"] for row in rows if row["status"] == "failed"}
@@ -99,6 +99,8 @@ def status_tables(folder: Storage) -> Iterator[Table]:
             escape(strategy), *(str(counts[strategy][key] or "") for key in ("done", "partly", "failed", "rounds"))
         )
     yield table
+    if saved := sum(bool(row["fit_shared"]) for row in rows):
+        yield f"fits saved: {saved:,} (first fits that another trajectory had done)"
     if reasons:
         why = Table(title="failures", title_justify="left", box=SIMPLE)
         why.add_column("times", justify="right")

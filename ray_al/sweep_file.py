@@ -7,10 +7,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 AXES = ("dataset", "learner", "strategy", "protocol", "seed")  # in the order of the grid
@@ -40,7 +40,17 @@ class ProtocolSection(Strict):
     balanced: bool = True
     batch: Count = 10
     rounds: Annotated[int, Field(ge=1, le=99_999)] = 10
+    budgets: Annotated[tuple[Count, ...], Field(min_length=1, max_length=99_999, strict=False)] | None = None
     label: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        others = sorted({"initial", "balanced", "batch", "rounds"} & self.model_fields_set)
+        if self.budgets and others:
+            raise ValueError(f"budgets are one-shot draws, a model each; leave out {', '.join(others)}")
+        if self.budgets and list(self.budgets) != sorted(set(self.budgets)):
+            raise ValueError(f"budgets must ascend, got {list(self.budgets)}")
+        return self
 
 
 class TrialResources(Strict):
@@ -64,6 +74,7 @@ class SweepFile(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     storage: str = Field(default="runs", min_length=1)
     download: bool = False
+    share_fits: bool = True
     axes: AxesSection
     protocol: list[ProtocolSection] = Field(default=[ProtocolSection()], min_length=1)
     spaces: dict[str, dict[str, Any]] = {}
@@ -221,6 +232,8 @@ def _message(error: Any) -> str:
         return f"{where}: unknown key{hint} known: {', '.join(known)}"
     if error["type"] == "string_pattern_mismatch":
         return f"{where}: use letters, digits, '.', '_' and '-' (at most 100), got {error['input']!r}"
+    if error["type"] == "value_error":
+        return f"{where}: {error['ctx']['error']}"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
 
 

@@ -65,3 +65,27 @@ def toy_pool(size: int = 80, test_size: int = 40, classes: int = 4, side: int = 
         LabeledSet(lower, truth["pool"][lower], cost=len(lower)),
         np.arange(size // 2, size),
     )
+
+
+class Carrying:
+    """A learner, by its methods, that goes on from the weights of the round before."""
+
+    def fit(self, *arguments: object) -> None: ...
+
+    def state(self) -> bytes: ...
+
+    def restore(self, state: bytes, pool: Pool) -> None: ...
+
+
+class CarryingAndShared(Carrying):
+    share_fits = True
+
+    def save(self, model: object) -> bytes: ...
+
+    def load(self, saved: bytes, pool: Pool) -> None: ...
+
+
+class SharedWithoutSave:
+    share_fits = True
+
+    def fit(self, *arguments: object) -> None: ...

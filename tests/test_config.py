@@ -71,7 +71,7 @@ def test_pinned_identity() -> None:
     sweep = parse_sweep(BASE)
     again = parse_sweep(json.loads(json.dumps(sweep.raw)))
     assert [t.id for t in again.trajectories] == [t.id for t in sweep.trajectories]
-    assert sweep.trajectories[0].id == "4c849cb1199ed855"
+    assert sweep.trajectories[0].id == "e382e7f799c8825d"
 
 
 def test_trajectories_travel_as_json() -> None:
@@ -255,3 +255,70 @@ def test_yaml_faults(tmp_path: Path) -> None:
         load_sweep(path, ["axes.seed"])
     with pytest.raises(ConfigError, match="has no smoke block"):
         load_sweep(path, smoke=True)
+
+
+ONE_SHOT = {"budgets": [20, 40, 80]}
+
+
+def test_one_shot_budgets_are_a_protocol() -> None:
+    (first, *_) = parse_sweep(_with(protocol=ONE_SHOT, axes={"strategy": ["random"]})).trajectories
+    assert (first.name.protocol, first.protocol.rounds, first.protocol.total_labels) == ("one-shot 20..80", 3, 80)
+    assert TrajectoryConfig.from_json(first.to_json()) == first
+    both = _with(protocol=[{**ONE_SHOT, "label": "draws"}, BASE["protocol"]], axes={"strategy": ["random"], "seed": 1})
+    assert [t.name.protocol for t in parse_sweep(both).trajectories] == ["draws", "10+2x5"]
+    (other, *_) = parse_sweep(_with(protocol={"budgets": [20, 40]}, axes={"strategy": ["random"]})).trajectories
+    assert other.id != first.id
+
+
+def test_one_shot_draws_measure_where_no_model_is_needed() -> None:
+    """k-center without a space of its own has no embedding to measure in: it takes the default space."""
+    found = parse_sweep(
+        _with(protocol=ONE_SHOT, axes={"strategy": ["kcenter_greedy"], "learner": [{"name": "svc", "space": "pca5"}]})
+    )
+    assert found.trajectories[0].spaces == ("pca5", "pixels")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"protocol": {"budgets": [20], "rounds": 2}},
+            "protocol.0: budgets are one-shot draws, a model each; leave out rounds",
+        ),
+        (
+            {"protocol": {"budgets": [20], "initial": 0, "batch": 5}},
+            "protocol.0: budgets are one-shot draws, a model each; leave out batch, initial",
+        ),
+        ({"protocol": {"budgets": [40, 20]}}, "protocol.0: budgets must ascend, got [40, 20]"),
+        ({"protocol": {"budgets": [20, 20]}}, "protocol.0: budgets must ascend, got [20, 20]"),
+        ({"protocol": {"budgets": []}}, "protocol.0.budgets: tuple should have at least 1 item"),
+        ({"protocol": {"budgets": [0, 5]}}, "protocol.0.budgets.0: input should be greater than or equal to 1"),
+        ({"protocol": {"budgets": ["5"]}}, "protocol.0.budgets.0: input should be a valid integer"),
+        ({"protocol": ONE_SHOT}, "strategy 'entropy' needs a model to choose; one-shot draws have none"),
+        (
+            {"protocol": {"budgets": [20, 3000]}, "axes": {"strategy": ["random"]}},
+            "protocol 'one-shot 20..3000' asks for 3,000 labels, the pool of 'digits' has",
+        ),
+        (
+            {"protocol": ONE_SHOT, "axes": {"strategy": ["random"], "learner": ["tests.fakes:Carrying"]}},
+            "learner 'tests.fakes:Carrying' carries weights from round to round; one-shot draws are independent",
+        ),
+        ({"share_fits": "yes"}, "share_fits: input should be a valid boolean"),
+        (
+            {"axes": {"strategy": ["random"], "learner": ["tests.fakes:CarryingAndShared"]}},
+            "'tests.fakes:CarryingAndShared' carries weights from round to round, so its fits cannot be shared",
+        ),
+        (
+            {"axes": {"strategy": ["random"], "learner": ["tests.fakes:SharedWithoutSave"]}},
+            "'tests.fakes:SharedWithoutSave' has no methods save and load, so its fits cannot be shared",
+        ),
+    ],
+)  # fmt: skip
+def test_faults_of_one_shot_and_shared_fits(changes: dict[str, Any], message: str) -> None:
+    assert any(message in fault for fault in _faults(_with(**changes))), _faults(_with(**changes))
+
+
+def test_sharing_fits_is_no_part_of_identity() -> None:
+    on, off = parse_sweep(BASE), parse_sweep(_with(share_fits=False))
+    assert (on.share_fits, off.share_fits) == (True, False)
+    assert [t.id for t in on.trajectories] == [t.id for t in off.trajectories]

@@ -101,6 +101,11 @@ class RemoteShard:
     def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return ray.get(actor(self._host).part.remote(self._dataset, "leading", head, score, k, exclude))
 
+    def confident(
+        self, head: Linear, score: str, threshold: float, exclude: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return ray.get(actor(self._host).part.remote(self._dataset, "confident", head, score, threshold, exclude))
+
     def probs(self, head: Linear, split: str) -> np.ndarray:
         return ray.get(actor(self._host).part.remote(self._dataset, "probs", head, split))
 

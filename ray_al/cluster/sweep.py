@@ -19,15 +19,19 @@ from ray_al.cluster.autoscaler import coming_nodes
 from ray_al.cluster.connect import cluster_nodes, connected, machines, stop_on_sigterm
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
 from ray_al.cluster.placement import spread
+from ray_al.cluster.prepare import TaskPreparer
 from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, Node, demand, node_faults
 from ray_al.cluster.services import start_services
 from ray_al.cluster.trial import Session, trial
 from ray_al.cluster.turns import Cells, InTurn, Silent
+from ray_al.cluster.vae_training import VaeTraining
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.results.compaction import adopt, compact
 from ray_al.results.dataset import index
+from ray_al.space_facts import FILE as SPACES_FILE
+from ray_al.space_facts import describe_spaces
 from ray_al.storage import Storage
 
 
@@ -85,6 +89,7 @@ class _Run:
         storage = Storage.open(sweep.storage)
         folder = storage.child(sweep.name)
         folder.write("sweep.json", json.dumps(sweep.raw, indent=1, default=str).encode())
+        folder.write(SPACES_FILE, json.dumps(describe_spaces(sweep), indent=1).encode())
         done = index(folder).done
         adopted = adopt(storage, sweep.name, {t.id: t.name for t in sweep.trajectories if t.id not in done})
         if adopted:
@@ -115,13 +120,14 @@ class _Run:
     def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock) -> None:
         sweep, uri = self.sweep, _uri(self.sweep)
         want = demand(sweep.resources, todo, [*cluster_nodes(), *self.coming])
-        datasets = _build_artifacts(sweep, todo, self.console)
-        neighbors = any(t.strategy.method.neighbor_index for t in todo)
+        datasets = _build_artifacts(sweep, todo, self.console, self.coming)
+        neighbors = any(c.method.neighbor_index for t in todo for c in (t.strategy, t.learner))
         places = spread(machines(), sweep.resources.scorers, want.scorer_cpus, want.scorer_gpus)
         services, self.handles = start_services(uri, list(datasets.values()), places, neighbors)
         with progress:
             clock.start()
-            _fit(todo, Session(uri, sweep.name, datasets, services), want, sweep.resources.retries, progress)
+            session = Session(uri, sweep.name, datasets, services, sweep.share_fits)
+            _fit(todo, session, want, sweep.resources.retries, progress)
 
 
 class Clock:
@@ -176,9 +182,13 @@ def _uri(sweep: Sweep) -> str:
     return sweep.storage if "://" in sweep.storage else Storage.open(sweep.storage).root
 
 
-def _build_artifacts(sweep: Sweep, todo: Sequence[TrajectoryConfig], console: Console) -> dict[int, DataKeys]:
+def _build_artifacts(
+    sweep: Sweep, todo: Sequence[TrajectoryConfig], console: Console, coming: Sequence[Node]
+) -> dict[int, DataKeys]:
     started = time.monotonic()
-    keys = materialize(sweep, ArtifactStore(Storage.open(sweep.storage)), todo)
+    prepare = TaskPreparer(_uri(sweep), sweep.resources.trial.gpus)
+    train = VaeTraining(_uri(sweep), console, any(node.get("GPU", 0) >= 1 for node in [*cluster_nodes(), *coming]))
+    keys = materialize(sweep, ArtifactStore(Storage.open(sweep.storage)), todo, prepare, train)
     if time.monotonic() - started > 2:
         console.print(f"arrays and spaces on storage after {time.monotonic() - started:.0f} s", highlight=False)
     return keys

@@ -18,9 +18,11 @@ from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
+from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import TrajectoryConfig
+from ray_al.results.epochs import write_epochs
 from ray_al.results.ledger import Ledger
-from ray_al.results.tensorboard import EventWriter, write_events
+from ray_al.results.tensorboard import EventWriter, write_events, write_scalars
 from ray_al.storage import Storage
 
 REPORT_SECONDS = 1.0
@@ -54,6 +56,7 @@ class Session:
     sweep: str
     datasets: Mapping[int, DataKeys]
     services: Services
+    share_fits: bool = True
 
 
 def trial(config: Mapping[str, Any], session: Session) -> None:
@@ -127,6 +130,7 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     trajectory = assemble(
         config, keys, reader, reader.labels(),
         session.services.scorer(keys, turn), session.services.neighbor_client(keys),
+        ArtifactStore(Storage.open(session.storage)) if session.share_fits else None,
     )  # fmt: skip
     for record in done:
         progress.rounds, progress.accuracy = record.round + 1, record.accuracy
@@ -134,7 +138,12 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     events = EventWriter(folder.local, done) if folder.local else None
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
-        ledger.append(record, _circumstances(), learner.state() if isinstance(learner, StatefulLearner) else None)
+        follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
+        carried = learner.state() if follows and isinstance(learner, StatefulLearner) else None
+        ledger.append(record, _circumstances(), carried)
+        if epochs := getattr(learner, "history", None):
+            write_epochs(ledger.sweep, ledger.name, record.round, epochs)
+            write_scalars(folder.child(f"epochs-of-round{record.round}"), epochs)
         if events:
             events.add(record)
         records.append(record)

@@ -5,7 +5,7 @@ N pool items, U unlabeled, B batch, C classes, D features.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,26 @@ class StatefulLearner(Protocol):
         ...
 
 
+@runtime_checkable
+class ShareableLearner(Protocol):
+    """A learner whose models can be written down, so that a fit that several trajectories need is done once.
+
+    A loaded model's outputs equal those of the model that was saved, bit for bit, and a fit depends on its arguments
+    alone: a learner that carries weights from round to round (`StatefulLearner`) is not shared, unless its class says
+    `starts_afresh = True`. That it pays is said by `share_fits` in its row of the table, or of its class.
+    """
+
+    def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> Model: ...
+
+    def save(self, model: Any) -> bytes:
+        """A model that `fit` returned, without pickle (npy, safetensors, JSON)."""
+        ...
+
+    def load(self, saved: bytes, pool: Pool) -> Model:
+        """The model that `save` was given; ValueError for bytes of anything else."""
+        ...
+
+
 class PoolScores(Protocol):
     """Bulk reads over the pool, in this process or by actors. Every answer holds pool ids.
 
@@ -65,6 +85,12 @@ class PoolScores(Protocol):
         self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k ids of highest "entropy", "least_confidence", "margin" or "bald", best first, and their scores."""
+        ...
+
+    def confident(
+        self, score: str, threshold: float, exclude: np.ndarray, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids, ascending, of the items whose score (as in `top`) is at most `threshold`; their likeliest classes."""
         ...
 
     def kcenter(
@@ -89,6 +115,10 @@ class PoolScores(Protocol):
 
         `first`: the first pick has the largest "norm", or is "uniform".
         """
+        ...
+
+    def shared(self, space: str | None) -> str | None:
+        """The shared space that `space` means; None where distances are in the embedding of a model of this process."""
         ...
 
     def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
@@ -121,6 +151,29 @@ class Neighbors(Protocol):
 
         Built once per space and stored: exact, that takes time in proportion to N^2.
         """
+        ...
+
+    def jlp(
+        self,
+        space: str,
+        k: int,
+        labeled: np.ndarray,
+        allowed: np.ndarray,
+        count: int,
+        seed: int,
+        alpha: float = 0.99,
+        gamma: float = 3.0,
+        graph: str = "union",
+        index: str = "flat",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`count` of the items `allowed` in order, each the one that labels spread over the graph reach least, given
+        those labeled and those picked before it; and how far they reached it. Ties are broken at random by `seed`."""
+        ...
+
+    def label_probs(
+        self, space: str, k: int, ids: np.ndarray, labels: np.ndarray, classes: int, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, C) and (M, C) class probabilities of pool and test rows, from labels that spread over the graph."""
         ...
 
 

@@ -75,16 +75,17 @@ class SelectionError(ValueError):
     """A strategy broke the rules of a selection: repeated, labeled or unknown ids, or a cost over the budget."""
 
 
-def check_selection(selection: Selection, *, unlabeled: np.ndarray, budget: int) -> None:
+def check_selection(selection: Selection, *, unlabeled: np.ndarray, budget: int, classes: int) -> None:
     """Raise SelectionError unless asked and assumed ids are distinct members of `unlabeled`, none of them both, the
-    cost is within `budget`, every assumed id has a label, and scores, if there are any, are one per asked id."""
+    cost is within `budget`, every assumed id has a label (of 0..classes-1), and scores, if there are any, are one per
+    asked id."""
     ids = selection.pool_ids
     if selection.cost > budget:
         raise SelectionError(f"the selection costs {selection.cost} annotations, the round's batch is {budget}")
     _check_ids(ids, unlabeled, "pool id", "asked for")
     if selection.cost == 0 and len(unlabeled):
         raise SelectionError(f"the strategy asked for nothing although {len(unlabeled)} items are unlabeled")
-    _check_assumed(selection.assume, ids, unlabeled)
+    _check_assumed(selection.assume, ids, unlabeled, classes)
     if "scores" in selection.trace:
         scores = np.shape(selection.trace["scores"])
         if scores != ids.shape:
@@ -100,7 +101,7 @@ def _check_ids(ids: np.ndarray, unlabeled: np.ndarray, noun: str, verb: str) -> 
         raise SelectionError(f"{noun} {strangers[0]} is not an unlabeled item (a position taken for a pool id?)")
 
 
-def _check_assumed(assume: PseudoLabels, asked: np.ndarray, unlabeled: np.ndarray) -> None:
+def _check_assumed(assume: PseudoLabels, asked: np.ndarray, unlabeled: np.ndarray, classes: int) -> None:
     ids, labels = np.asarray(assume.ids), np.asarray(assume.labels)
     if ids.ndim != 1 or ids.shape != labels.shape:
         raise SelectionError(f"assumed ids have shape {ids.shape} and their labels {labels.shape}; each id has one")
@@ -110,6 +111,11 @@ def _check_assumed(assume: PseudoLabels, asked: np.ndarray, unlabeled: np.ndarra
         if array.dtype.kind not in "iu":
             raise SelectionError(f"assumed {name} are integers, not {array.dtype}")
     _check_ids(ids, unlabeled, "assumed pool id", "given")
+    strange = labels[(labels < 0) | (labels >= classes)]
+    if len(strange):
+        raise SelectionError(
+            f"pool id {ids[labels == strange[0]][0]} is assumed to be of class {strange[0]} of {classes}"
+        )
     both = np.intersect1d(ids, asked)
     if len(both):
         raise SelectionError(f"pool id {both[0]} is assumed and asked for in the same selection")

@@ -28,6 +28,7 @@ class Round:
     neighbors: Neighbors | None
     generator: Generator | None
     rng: np.random.Generator
+    seed: int = 0  # of the trajectory: for what is drawn once and the same in every round
 
     @property
     def take(self) -> int:
@@ -53,6 +54,7 @@ class RoundRecord:
     class_counts: np.ndarray  # (C,) int64 labels per class so far
     assumed_ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # pseudo-labeled in this round's fit
     assumed_labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    fit_shared: bool = False  # the model was fitted by another trajectory; seconds_fit is then the time to load it
     seconds_fit: float = 0.0
     seconds_select: float = 0.0
     seconds_eval: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PURPOSES = ("split", "initial", "init-weights", "order", "augment", "select", "noise")
+PURPOSES = ("split", "initial", "init-weights", "order", "augment", "select", "noise", "clusters")
 
 
 def stream(seed: int, purpose: str, round: int = 0) -> np.random.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,33 +14,22 @@ from ray_al.core.labeled_set import LabeledSet
 from ray_al.core.metrics import classification_metrics
 from ray_al.core.oracle import TruthOracle
 from ray_al.core.pool import Pool
-from ray_al.core.query import NONE, PoolQuery, PseudoLabels, Selection, check_selection
+from ray_al.core.protocol import Protocol, initial_ids
+from ray_al.core.query import NONE, PoolQuery, PseudoLabels, Selection, SelectionError, check_selection
 from ray_al.core.round import Round, RoundRecord
 from ray_al.core.seeds import stream
 
+__all__ = ["Protocol", "Trajectory", "initial_ids", "run_trajectory"]
 
-@dataclass(frozen=True)
-class Protocol:
-    """How labels are spent: `initial` labels first, then `batch` a round; `rounds` models are trained in all.
 
-    `initial` 0 leaves the first batch to the strategy (cold start). Labels at the end: initial + (rounds-1) * batch,
-    or rounds * batch from a cold start.
-    """
+class ShareFit(typing.Protocol):
+    """Models that several trajectories need: fitted by the first of them, and given to the others as it left them."""
 
-    initial: int = 10
-    balanced: bool = True
-    batch: int = 10
-    rounds: int = 10
-
-    @property
-    def total_labels(self) -> int:
-        return (self.initial or self.batch) + (self.rounds - 1) * self.batch
-
-    @property
-    def label(self) -> str:
-        """Initial labels + batches x batch size, as papers write it: "10+9x10"."""
-        batches = self.rounds - 1 if self.initial else self.rounds
-        return f"{self.initial}+{batches}x{self.batch}" + ("" if self.balanced or not self.initial else " unbalanced")
+    def __call__(
+        self, labeled: LabeledSet, assume: PseudoLabels, source: tuple[int, str, int], fit: Callable[[], Model]
+    ) -> tuple[Model, bool]:
+        """(the model, whether another one fitted it) of these labels, in this order, and this stream (`stream`)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,28 +45,7 @@ class Trajectory:
     test_labels: np.ndarray  # (M,)
     scores_of: Callable[[Model | None], PoolScores | None]
     neighbors: Neighbors | None = None
-
-
-def initial_ids(truth: np.ndarray, classes: int, protocol: Protocol, seed: int) -> np.ndarray:
-    """The first labeled ids: a function of dataset, protocol and seed, the same for every strategy and learner.
-
-    Balanced sets take initial // classes of each class, and one more of classes drawn at random for the rest.
-
-    Raises:
-        ValueError: a class has too few items for a balanced set.
-    """
-    rng = stream(seed, "initial")
-    if not protocol.balanced:
-        return rng.permutation(len(truth))[: protocol.initial]
-    quota = np.full(classes, protocol.initial // classes)
-    quota[rng.permutation(classes)[: protocol.initial % classes]] += 1
-    picks = []
-    for label in range(classes):
-        members = np.flatnonzero(truth == label)
-        if len(members) < quota[label]:
-            raise ValueError(f"class {label} has {len(members)} items; a balanced initial set needs {quota[label]}")
-        picks.append(rng.permutation(members)[: quota[label]])
-    return rng.permutation(np.concatenate(picks))
+    share: ShareFit | None = None  # first fits that other trajectories need, too
 
 
 def run_trajectory(
@@ -85,19 +54,21 @@ def run_trajectory(
     """Yield the records of rounds len(done), len(done)+1, ... `done` are the records already on the ledger, in order.
 
     Resuming trains the last recorded model again from the same streams (or takes it from `state`, for learners that
-    carry weights), so the records that follow equal those of a run that was never interrupted.
+    carry weights; or as another trajectory has fitted it), so the records that follow equal those of a run that was
+    never interrupted. One-shot draws need no model but their own.
     """
-    t = trajectory
-    labeled = LabeledSet()
-    for record in done:
-        labeled = labeled.add(t.oracle.answer(Selection((PoolQuery(record.asked_ids),))))
-    model = _refit(t, labeled, done[-1], state) if done and len(done) < t.protocol.rounds else None
+    t, labeled, model = trajectory, LabeledSet(), None
+    one_shot = bool(t.protocol.budgets)
+    if not one_shot:
+        for record in done:
+            labeled = labeled.add(t.oracle.answer(Selection((PoolQuery(record.asked_ids),))))
+        model = _refit(t, labeled, done[-1], state) if done and len(done) < t.protocol.rounds else None
     for index in range(len(done), t.protocol.rounds):
         started = time.perf_counter()
-        selection = _select(t, index, labeled, model)
+        selection = _draw(t, index) if one_shot else _select(t, index, labeled, model)
         selected = time.perf_counter()
-        labeled = labeled.add(t.oracle.answer(selection))
-        model = _fit(t, labeled, selection.assume, index)
+        labeled = (LabeledSet() if one_shot else labeled).add(t.oracle.answer(selection))
+        model, shared = _fit(t, labeled, selection.assume, index)
         fitted = time.perf_counter()
         metrics = classification_metrics(model.output("probs", split="test"), t.test_labels)
         evaluated = time.perf_counter()
@@ -110,37 +81,64 @@ def run_trajectory(
             asked_ids=selection.pool_ids,
             asked_scores=np.asarray(selection.trace.get("scores", ()), np.float64),
             class_counts=np.bincount(np.r_[labeled.labels, labeled.image_labels], minlength=t.pool.classes),
-            assumed_ids=selection.assume.ids,
-            assumed_labels=selection.assume.labels,
+            assumed_ids=np.asarray(selection.assume.ids, np.int64),
+            assumed_labels=np.asarray(selection.assume.labels, np.int64),
+            fit_shared=shared,
             seconds_fit=fitted - selected,
             seconds_select=selected - started,
             seconds_eval=evaluated - fitted,
         )
 
 
-def _fit(t: Trajectory, labeled: LabeledSet, assume: PseudoLabels, index: int) -> Model:
-    return t.learner.fit(labeled, assume, t.pool, stream(t.seed, "init-weights", index))
+def _fit(t: Trajectory, labeled: LabeledSet, assume: PseudoLabels, index: int) -> tuple[Model, bool]:
+    """The model of round `index`, and whether another trajectory fitted it."""
+    source = t.seed, "init-weights", t.protocol.budgets[index] if t.protocol.budgets else index
+
+    def fit() -> Model:
+        return t.learner.fit(labeled, assume, t.pool, stream(*source))
+
+    # Later ones, and those that a strategy chose, are hardly ever another's, too: they are not worth storing.
+    if t.share is not None and index == 0 and t.protocol.initial:
+        return t.share(labeled, assume, source, fit)
+    return fit(), False
 
 
 def _refit(t: Trajectory, labeled: LabeledSet, last: RoundRecord, state: bytes | None) -> Model:
     if isinstance(t.learner, StatefulLearner):
-        if state is None:
+        if state is not None:
+            return t.learner.restore(state, t.pool)
+        if not getattr(t.learner, "starts_afresh", False):
             raise ValueError(f"round {last.round} was recorded without the learner's state; it cannot be resumed")
-        return t.learner.restore(state, t.pool)
-    return _fit(t, labeled, PseudoLabels(last.assumed_ids, last.assumed_labels), last.round)
+    return _fit(t, labeled, PseudoLabels(last.assumed_ids, last.assumed_labels), last.round)[0]
 
 
 def _select(t: Trajectory, index: int, labeled: LabeledSet, model: Model | None) -> Selection:
-    """The selection that opens round `index`, checked against pool and budget."""
+    """The selection that opens round `index`."""
     if index == 0 and t.protocol.initial:
         ids = initial_ids(t.oracle.labels, t.pool.classes, t.protocol, t.seed)
         return Selection((PoolQuery(ids),), NONE)
+    return _ask(t, index - 1, t.protocol.batch, labeled, model, stream(t.seed, "select", index - 1))
+
+
+def _draw(t: Trajectory, index: int) -> Selection:
+    """The one-shot draw of round `index`. Its stream is the budget's: other budgets beside it do not change it."""
+    budget = t.protocol.budgets[index]
+    selection = _ask(t, -1, budget, LabeledSet(), None, stream(t.seed, "select", budget))
+    if selection.cost != budget:
+        raise SelectionError(f"a one-shot draw of {budget} labels asks for {selection.cost}")
+    return selection
+
+
+def _ask(
+    t: Trajectory, cycle: int, batch: int, labeled: LabeledSet, model: Model | None, rng: np.random.Generator
+) -> Selection:
+    """The strategy's selection, checked against pool and budget."""
     free = np.ones(t.pool.size, bool)
     free[labeled.ids] = False
     unlabeled = np.flatnonzero(free)
     view = Round(
-        index=index - 1,
-        batch=t.protocol.batch,
+        index=cycle,
+        batch=batch,
         pool=t.pool,
         labeled=labeled,
         unlabeled=unlabeled,
@@ -148,8 +146,9 @@ def _select(t: Trajectory, index: int, labeled: LabeledSet, model: Model | None)
         scores=t.scores_of(model),
         neighbors=t.neighbors,
         generator=None,
-        rng=stream(t.seed, "select", index - 1),
+        rng=rng,
+        seed=t.seed,
     )
     selection = t.strategy.select(view)
-    check_selection(selection, unlabeled=unlabeled, budget=t.protocol.batch)
+    check_selection(selection, unlabeled=unlabeled, budget=batch, classes=t.pool.classes)
     return selection

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ray_al.data.artifacts import Artifact, ArtifactStore
+from ray_al.data.artifacts import Artifact, ArtifactStore, artifact_key
 from ray_al.data.datasets import Dataset
 from ray_al.data.faults import DataError
 from ray_al.data.pca import BLOCK, fit_pca, project
 from ray_al.data.rows import blocks
 from ray_al.data.spaces import SpaceSpec, default_space, embedding_rows, file_arrays, find_space
+from ray_al.data.vae_space import Train, train_quietly, write_vae
 
 Spaces = Mapping[str, SpaceSpec]
 
@@ -47,13 +48,21 @@ def dataset_artifact(store: ArtifactStore, dataset: Dataset) -> Artifact:
     return store.get_or_build("dataset", dataset_config(dataset), build)
 
 
-def space_artifact(store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None = None) -> Artifact:
+def space_artifact(
+    store: ArtifactStore,
+    dataset: Dataset,
+    spec: SpaceSpec,
+    spaces: Spaces | None = None,
+    train: Train = train_quietly,
+) -> Artifact:
     """pool.npy and test.npy of a space; of "images" and "features" it is the dataset's artifact.
 
-    A PCA also has mean.npy (D,), components.npy (D, d) and variances.npy (d,), all float64.
+    A PCA also has mean.npy (D,), components.npy (D, d) and variances.npy (d,), all float64; a VAE weights.safetensors
+    and history.json. `train` says where a VAE is trained, and who is told of it.
 
     Raises:
-        DataError: the space does not fit the dataset, or whitening finds too few dimensions that vary.
+        DataError: the space does not fit the dataset, whitening finds too few dimensions that vary, or a VAE cannot be
+            trained.
     """
     config = spec.key(dataset, spaces)
     if spec.method in ("images", "features"):
@@ -62,9 +71,22 @@ def space_artifact(store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spac
         "pixels": lambda folder: _build_pixels(folder, dataset),
         "file": lambda folder: _build_file(folder, spec),
         "embeddings": lambda folder: _build_embeddings(folder, spec, dataset),
-        "pca": lambda folder: _build_pca(folder, store, dataset, spec, spaces),
+        "pca": lambda folder: _build_pca(folder, store, dataset, spec, spaces, train),
+        "vae": lambda folder: _build_vae(folder, store, dataset, spec, train),
     }
     return store.get_or_build("space", config, builders[spec.method])
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """The name by which the dataset's artifact can be opened once it is built."""
+    return f"dataset-{artifact_key('dataset', dataset_config(dataset))}"
+
+
+def space_name(dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None = None) -> str:
+    """The name by which a space's artifact can be opened once it is built."""
+    if spec.method in ("images", "features"):
+        return dataset_name(dataset)
+    return f"space-{artifact_key('space', spec.key(dataset, spaces))}"
 
 
 def has_space(store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None = None) -> bool:
@@ -118,13 +140,24 @@ def share(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _build_pca(folder: Path, store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None) -> None:
+def _build_vae(folder: Path, store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, train: Train) -> None:
+    what = f"space {spec.name!r} of dataset {dataset.label!r}"
+    assert spec.vae
+    try:
+        write_vae(folder, train(dataset_artifact(store, dataset), spec.vae, what), spec.vae)
+    except (ValueError, FloatingPointError) as error:
+        raise DataError([f"{what}: {error}"]) from error
+
+
+def _build_pca(
+    folder: Path, store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: Spaces | None, train: Train
+) -> None:
     parent = default_space(dataset) if spec.of is None else find_space(spec.of, spaces)
     if parent.method == "pixels":  # from the images themselves: float32 pixels would be four times their size
         readers = {split: _pixel_reader(images, dataset.pixel_max) for split, images in dataset.arrays.items()}
         width = dataset.arrays["pool"][0].size
     else:
-        made = space_artifact(store, dataset, parent, spaces)
+        made = space_artifact(store, dataset, parent, spaces, train)
         arrays = {split: open_array(made, split) for split in ("pool", "test")}
         readers = {split: _row_reader(rows) for split, rows in arrays.items()}
         width = arrays["pool"].shape[1]

@@ -1,4 +1,7 @@
-"""Spaces: the representations in which a pool is read. What each is, whether it fits a dataset, and its identity."""
+"""Spaces: the representations in which a pool is read. What each is, whether it fits a dataset, and its identity.
+
+How a sweep file defines its own is in `space_definitions`.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,21 @@ import numpy as np
 from ray_al.data.datasets import Dataset
 from ray_al.data.embeddings.match import content_key, match_faults, rows_of
 from ray_al.data.embeddings.read import open_embeddings
-from ray_al.data.faults import Check, DataError, choices, flag, shown, text, whole
+from ray_al.data.faults import DataError, choices, shown
 from ray_al.data.file_space import read_file_space
-from ray_al.data.files import is_file
 from ray_al.data.pca import MAX_WIDTH
 from ray_al.data.rows import Rows
+from ray_al.generative.vae import VERSION as VAE_VERSION
+from ray_al.generative.vae import VaeSettings
 
-BUILT_IN = ("images", "pixels", "features", "pca<d>")
-_PCA = re.compile(r"pca([1-9]\d{0,4})")
-_NAME = re.compile(r"[A-Za-z][\w.-]*")
-# Methods of sweep-defined spaces: checks of their options, and which of these must be given.
-METHODS: dict[str, tuple[dict[str, Check], tuple[str, ...]]] = {
-    "pca": ({"of": text, "dims": whole(1, MAX_WIDTH), "whiten": flag}, ("dims",)),
-    "file": ({"pool": text, "test": text}, ("pool", "test")),
-    "embeddings": ({"path": text}, ("path",)),
-}
+BUILT_IN = ("images", "pixels", "features", "pca<d>", "vae<d>")
+MAX_CODE = 1024  # dimensions of a VAE's code
+_NUMBERED = re.compile(r"(pca|vae)([1-9]\d{0,4})")
 
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """A space as a sweep names it. `method` is images, pixels, features, pca, file or embeddings."""
+    """A space as a sweep names it. `method` is images, pixels, features, pca, file, embeddings or vae."""
 
     name: str
     method: str
@@ -42,6 +40,7 @@ class SpaceSpec:
     pool: str | None = None  # files of method "file"
     test: str | None = None
     path: str | None = None  # folder of method "embeddings"
+    vae: VaeSettings | None = None  # of method "vae"
 
     def key(self, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None = None) -> dict[str, Any]:
         """What the space is, as plain JSON: enters trajectory and artifact ids. Names and file paths do not.
@@ -64,68 +63,14 @@ class SpaceSpec:
             key |= {"content": read_file_space(str(self.pool), str(self.test))[1]}
         elif self.method == "embeddings":
             key |= {"content": content_key(open_embeddings(str(self.path)), dataset)}
+        elif self.vae:
+            key |= {"pixel_max": dataset.pixel_max, "version": VAE_VERSION, **vars(self.vae)}
         return key
-
-
-def parse_space(name: str, definition: Mapping[str, Any] | None = None, where: str = "space") -> SpaceSpec:
-    """A built-in space (no definition), or one that a sweep defines; `where` names its place in messages.
-
-    Raises:
-        DataError: with every fault of the definition.
-    """
-    built_in = _built_in(name)
-    if definition is None:
-        if built_in is None:
-            raise DataError([f"{where}: unknown space {shown(name)}{choices(name, BUILT_IN)}"])
-        return built_in
-    if built_in is not None:
-        raise DataError([f"{where}: {name!r} is built in; give the space another name"])
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DataError([f"{where}: a space is named by letters, digits, '_', '-' and '.', not {shown(name)}"])
-    given = definition.get("name") if isinstance(definition, Mapping) else definition
-    if not isinstance(definition, Mapping) or not isinstance(given, str) or given not in METHODS:
-        raise DataError([f"{where}: {shown(given)} is not a way to make a space{choices(given, METHODS)}"])
-    method = given
-    checks, required = METHODS[method]
-    faults = [f"{where}: {key} is missing for a {method} space" for key in required if key not in definition]
-    for key, value in definition.items():
-        if key != "name" and key not in checks:
-            faults.append(f"{where}: unknown option {shown(key)} for a {method} space{choices(key, checks)}")
-        elif key != "name" and (fault := checks[key](value)):
-            faults.append(f"{where}: {key} is {shown(value)}; it {fault}")
-        elif method == "file" and key in checks and not is_file(value):
-            faults.append(f"{where}: {key} is {shown(value)}; it must be a .npy, .npz or .parquet file (or file:key)")
-    if faults:
-        raise DataError(faults)
-    return SpaceSpec(name, method, **{key: value for key, value in definition.items() if key != "name"})
-
-
-def parse_spaces(definitions: Mapping[str, Any], where: str = "spaces") -> dict[str, SpaceSpec]:
-    """All spaces that a sweep defines; also checks that what they are made of exists.
-
-    Raises:
-        DataError: with every fault of every definition.
-    """
-    if not isinstance(definitions, Mapping):
-        raise DataError([f"{where}: spaces are a mapping of names to definitions, not {shown(definitions)}"])
-    spaces: dict[str, SpaceSpec] = {}
-    faults: list[str] = []
-    for name, definition in definitions.items():
-        try:
-            spaces[name] = parse_space(name, {} if definition is None else definition, f"{where}.{_word(name)}")
-        except DataError as error:
-            faults += error.faults
-    for name, spec in spaces.items():
-        if not (spec.of in definitions and spec.of not in spaces):  # else its own fault is listed already
-            faults += [f"{where}.{name}: {fault}" for fault in _chain_faults(spec, spaces)]
-    if faults:
-        raise DataError(faults)
-    return spaces
 
 
 def find_space(name: str, spaces: Mapping[str, SpaceSpec] | None = None, where: str = "space") -> SpaceSpec:
     """The sweep's own space of this name, else the built-in one. Raises DataError for an unknown name."""
-    spec = ((spaces or {}).get(name) if isinstance(name, str) else None) or _built_in(name)
+    spec = ((spaces or {}).get(name) if isinstance(name, str) else None) or built_in(name)
     if spec is None:
         raise DataError([f"{where}: unknown space {shown(name)}{choices(name, [*BUILT_IN, *(spaces or {})])}"])
     return spec
@@ -140,7 +85,7 @@ def default_space(dataset: Dataset) -> SpaceSpec:
 def space_faults(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None = None) -> list[str]:
     """Why the space cannot be made of this dataset; empty when it can. Reads the files of a file space."""
     here = f"space {spec.name!r} of dataset {dataset.label!r}"
-    if spec.method in ("images", "pixels", "features"):
+    if spec.method in ("images", "pixels", "features", "vae"):
         needs = "features" if spec.method == "features" else "images"
         return [] if dataset.kind == needs else [f"{here}: needs {needs}, but the dataset has {dataset.kind}"]
     try:
@@ -148,7 +93,7 @@ def space_faults(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSp
             return [f"{here}: {fault}" for fault in _size_faults(spec, dataset)]
         if spec.method == "embeddings":
             return [f"{here}: {fault}" for fault in match_faults(open_embeddings(str(spec.path)), dataset)]
-        if faults := _chain_faults(spec, spaces):
+        if faults := chain_faults(spec, spaces):
             return [f"{here}: {fault}" for fault in faults]
         parent = _parent(spec, dataset, spaces)
         if parent.method == "images":
@@ -162,7 +107,7 @@ def space_faults(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSp
 
 def space_width(spec: SpaceSpec, dataset: Dataset) -> int:
     """D: values per item, all axes of an image together."""
-    if spec.method == "pca":
+    if spec.method in ("pca", "vae"):
         return int(spec.dims or 0)
     if spec.method == "embeddings":
         return open_embeddings(str(spec.path)).width
@@ -180,22 +125,23 @@ def embedding_rows(spec: SpaceSpec, dataset: Dataset) -> dict[str, Path | np.nda
     return rows_of(open_embeddings(str(spec.path)), dataset)
 
 
-def _word(name: Any) -> str:
-    return name if isinstance(name, str) else shown(name)
-
-
-def _built_in(name: Any) -> SpaceSpec | None:
+def built_in(name: Any) -> SpaceSpec | None:
     if name in ("images", "pixels", "features"):
         return SpaceSpec(name, name)
-    match = _PCA.fullmatch(name) if isinstance(name, str) else None
-    return SpaceSpec(name, "pca", dims=int(match[1])) if match else None
+    match = _NUMBERED.fullmatch(name) if isinstance(name, str) else None
+    if not match:
+        return None
+    method, dims = match[1], int(match[2])
+    if method == "pca":
+        return SpaceSpec(name, method, dims=dims)
+    return SpaceSpec(name, method, dims=dims, vae=VaeSettings(dims)) if dims <= MAX_CODE else None
 
 
 def _parent(spec: SpaceSpec, dataset: Dataset, spaces: Mapping[str, SpaceSpec] | None) -> SpaceSpec:
     return default_space(dataset) if spec.of is None else find_space(spec.of, spaces)
 
 
-def _chain_faults(spec: SpaceSpec, spaces: Mapping[str, SpaceSpec] | None) -> list[str]:
+def chain_faults(spec: SpaceSpec, spaces: Mapping[str, SpaceSpec] | None) -> list[str]:
     """An unknown space, or a circle, in what the space is made of."""
     seen = [spec.name]
     while spec.of is not None:

@@ -78,6 +78,19 @@ class Cnn:
             networks.train(net, images, targets, training, order, shifts, device)
         return CnnModel(net, pool, self.space, device, self.threads)
 
+    def save(self, model: CnnModel) -> bytes:
+        """A model's weights, safetensors."""
+        from ray_al.learners import networks
+
+        return networks.cnn_bytes(model.net)
+
+    def load(self, saved: bytes, pool: Pool) -> CnnModel:
+        """The model that `save` was given, for this learner's device. Raises ValueError for anything else."""
+        from ray_al.learners import networks
+
+        device = networks.pick_device(self.device)
+        return CnnModel(networks.cnn_of(saved).to(device), pool, self.space, device, self.threads)
+
 
 @dataclass(frozen=True, eq=False)
 class CnnModel:

@@ -39,8 +39,10 @@ class SmallCnn(nn.Module):
 
     def __init__(self, channels: int, side: int, classes: int, width: int) -> None:
         super().__init__()
+        self.layout = (channels, side, classes, width)
         stride = 2 if side >= STRIDED_FROM else 1
         side = math.ceil(side / stride)
+        moments = (1, channels, 1, 1)
         layers: list[nn.Module] = []
         for stage in range(3):
             if stage and side >= 4:
@@ -54,8 +56,8 @@ class SmallCnn(nn.Module):
                 channels = wide
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, classes)
-        self.register_buffer("mean", torch.zeros(1))
-        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("mean", torch.zeros(moments))
+        self.register_buffer("scale", torch.ones(moments))
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """(n, 4 * width) features of (n, channels, H, W) images in their own units."""
@@ -113,6 +115,29 @@ def make_cnn(images: np.ndarray, classes: int, width: int, rng: np.random.Genera
         spread = np.maximum(floats.std(0), 1e-6)
         net.scale = torch.from_numpy(spread.astype(np.float32)).reshape(1, channels, 1, 1)
     return net.to(memory_format=torch.channels_last)
+
+
+def cnn_bytes(net: SmallCnn) -> bytes:
+    """The network as a safetensors file: its state and, as "layout", what `SmallCnn` is made with."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    return save({**tensors, "layout": torch.tensor(net.layout)})
+
+
+def cnn_of(saved: bytes) -> SmallCnn:
+    """The network of `cnn_bytes`, ready to be applied on a CPU. Raises ValueError for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(saved)
+        with torch.device("meta"):
+            net = SmallCnn(*tensors.pop("layout").tolist())
+        net.load_state_dict(tensors, assign=True)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"this is no network that cnn has saved: {error}") from error
+    return net.to(memory_format=torch.channels_last).eval()
 
 
 def train(

@@ -57,6 +57,11 @@ def steady(look: Callable[[], _T]) -> _T:
     return look()
 
 
+def fits_saved(sweep: Storage) -> int:
+    """Rounds of a sweep's folder whose model another trajectory had fitted."""
+    return int(pc.sum(read_sweep(sweep)["fit_shared"]).as_py() or 0)
+
+
 # A trajectory moves from its folder to its own file and from there to `results/`, each place written before the one
 # before is cleared. Looking at the places in this order meets it at least once, whatever moves meanwhile.
 

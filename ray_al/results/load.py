@@ -27,6 +27,6 @@ def load_results(path: str | Path | Storage) -> pd.DataFrame:
         raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
     frame = read_sweep(sweep).to_pandas()
     # Failure rows have no counts; a nullable type keeps those of all other rows whole numbers.
-    frame = frame.astype(dict.fromkeys(("labels", "n_labeled", "n_synthetic"), "Int64"))
+    frame = frame.astype(dict.fromkeys(("labels", "n_labeled", "n_synthetic"), "Int64") | {"fit_shared": "boolean"})
     keys = ["dataset", "learner", "protocol", "strategy", "seed", "trajectory_id", "round"]
     return frame.sort_values(keys, kind="stable", ignore_index=True)

@@ -14,6 +14,7 @@ from ray_al.results.plots import METRIC_NAMES, learning_curve_figures
 from ray_al.results.report_tables import areas, balance, failures, needed, times
 from ray_al.results.schema import SCHEMA
 from ray_al.results.selection import ARM, CELL, FULL, ok_rounds, share_full, trajectories
+from ray_al.results.spaces_section import SpaceFacts, spaces_section
 from ray_al.results.statistics import Verdict, best
 
 TOGGLES = ("accuracy", "balanced_accuracy", "macro_f1", "nll")
@@ -21,7 +22,9 @@ MAX_FIGURES = 48  # beyond this, only the curves of accuracy are drawn
 OWN_KEYS = ("planned", "open", "path", "rerun", "config")
 
 
-def write_report(results: pd.DataFrame, title: str, meta: Mapping[str, Any] | None = None) -> str:
+def write_report(
+    results: pd.DataFrame, title: str, meta: Mapping[str, Any] | None = None, spaces: SpaceFacts | None = None
+) -> str:
     """The page as text. Equal arguments give equal text.
 
     Args:
@@ -31,6 +34,7 @@ def write_report(results: pd.DataFrame, title: str, meta: Mapping[str, Any] | No
             planned (int): trajectories of the grid; open (int): how many of them are neither done nor failed;
             path (str): the sweep's folder; rerun (str): the command that goes on with the sweep;
             config (str or mapping): the sweep file.
+        spaces: what was measured of the sweep's spaces, for a section of its own.
 
     Raises:
         ValueError: two trajectories have the same names and seed.
@@ -49,6 +53,7 @@ def write_report(results: pd.DataFrame, title: str, meta: Mapping[str, Any] | No
         needed(measured, names),
         times(rows, names),
         balance(rows, names),
+        spaces_section(spaces) if spaces else "",
         failures(results, str(meta.get("rerun", ""))),
         _configuration(results, meta),
         _usage(results, title, meta),
@@ -78,12 +83,22 @@ def _headline(title: str, table: pd.DataFrame, rows: pd.DataFrame, meta: Mapping
             escape("; ".join([*([_some(competing)] if len(competing) else []), *bound])),
         ),
         ("seeds", f"{table['seed'].nunique():,}", f"rounds in all: {len(rows):,}"),
-        ("labels paid", f"{table['labels'].sum():,}", "annotations, all trajectories"),
+        ("labels paid", f"{_paid(rows):,}", "annotations, all trajectories"),
         ("time in rounds", duration(sum(seconds.values())), wall),
     ]
+    if saved := int(rows["fit_shared"].fillna(False).sum()):
+        tiles.append(("fits saved", f"{saved:,}", "first fits that another trajectory had done"))
     cells = "".join(f"<div><dt>{name}</dt><dd>{big}<small>{small}</small></dd></div>\n" for name, big, small in tiles)
     subtitle = "Active-learning sweep, run with ray-al."
     return f'<h1>{escape(title)}</h1>\n<p class="soft">{subtitle}</p>\n<dl class="tiles">\n{cells}</dl>\n'
+
+
+def _paid(rows: pd.DataFrame) -> int:
+    """Annotations of all trajectories: what each had paid in its last round, or in every draw where all start anew."""
+    alone = rows["asked_ids"].map(len) == rows["labels"]  # nothing was labeled before
+    anew = alone.groupby(rows["trajectory_id"]).transform("all")
+    last = ~rows.duplicated("trajectory_id", keep="last")
+    return int(rows.loc[anew | last, "labels"].sum())
 
 
 def _some(names: pd.Series, limit: int = 6) -> str:

@@ -159,8 +159,8 @@ def balance(rows: pd.DataFrame, names: Sequence[str]) -> str:
         Column("commonest class", partial(_percent, key="commonest"), note="its share of the labels"),
     ]
     lead = (
-        "Class shares of all labels paid for, the initial set included, after the last round; means over seeds. The "
-        "entropy is divided by its maximum: 1 means all classes equally often."
+        "Class shares of all labels paid for, the initial set included, after the last round (of one-shot draws, those "
+        "of the largest); means over seeds. The entropy is divided by its maximum: 1 means all classes equally often."
     )
     return section("balance", "Class balance of the labels", html_table(_ordered(table).itertuples(), columns), lead)
 

@@ -14,7 +14,9 @@ from ray_al.core.round import RoundRecord
 # What names a trajectory to people. The id alone says what it is; these may change without changing it.
 NAME_COLUMNS = ("sweep", "dataset", "learner", "strategy", "protocol", "seed")
 # What may differ between two runs of one trajectory; everything else is reproduced exactly.
-CIRCUMSTANCE_COLUMNS = ("seconds_fit", "seconds_select", "seconds_eval", "peak_mb", "host", "device", "versions")
+CIRCUMSTANCE_COLUMNS = (
+    "fit_shared", "seconds_fit", "seconds_select", "seconds_eval", "peak_mb", "host", "device", "versions",
+)  # fmt: skip
 
 _IDS = pa.list_(pa.int64())
 SCHEMA = pa.schema(
@@ -40,6 +42,7 @@ SCHEMA = pa.schema(
         ("class_counts", _IDS),
         ("assumed_ids", _IDS),
         ("assumed_labels", _IDS),
+        ("fit_shared", pa.bool_()),
         ("seconds_fit", pa.float64()),
         ("seconds_select", pa.float64()),
         ("seconds_eval", pa.float64()),
@@ -95,4 +98,5 @@ def to_records(table: pa.Table) -> list[RoundRecord]:
 def _record(row: Mapping[str, Any]) -> RoundRecord:
     kinds = {key: np.float64 if key == "asked_scores" else np.int64 for key in _ARRAYS}
     values: dict[str, Any] = {key: row[key] for key in _RECORD_FIELDS}
+    values["fit_shared"] = bool(row["fit_shared"])  # null in rows that are older than the column
     return RoundRecord(**values | {key: np.array(row[key], kind) for key, kind in kinds.items()})

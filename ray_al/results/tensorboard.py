@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ray_al.core.round import RoundRecord
 from ray_al.storage import Storage
@@ -71,16 +72,31 @@ def write_events(folder: Storage, records: Sequence[RoundRecord]) -> None:
 
     An object cannot be appended to: on a remote storage the events of a trajectory come at its end.
     """
-    started = _message(7, _varint(1, 1))
-    events = [_event(_bytes(3, b"brain.Event:2")), _event(started), *(_scalars(record) for record in records)]
-    folder.write("events.out.tfevents.ray-al", b"".join(_framed(event) for event in events))
+    _write(folder, [_scalars(record) for record in records])
+
+
+def write_scalars(folder: Storage, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the numbers of each row as the one event file of a folder, the row's place being the step."""
+    numbers = [{tag: float(x) for tag, x in row.items() if isinstance(x, int | float)} for row in rows]
+    _write(folder, [_values(step, row) for step, row in enumerate(numbers)])
+
+
+def _write(folder: Storage, events: Sequence[bytes]) -> None:
+    opening = [_event(_bytes(3, b"brain.Event:2")), _event(_message(7, _varint(1, 1)))]  # SessionLog.START
+    folder.write("events.out.tfevents.ray-al", b"".join(_framed(event) for event in [*opening, *events]))
 
 
 def _scalars(record: RoundRecord) -> bytes:
     """One event with a value for each of SCALARS."""
-    values = ((tag, float(getattr(record, field))) for tag, field in SCALARS.items())
-    summary = b"".join(_message(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", x)) for tag, x in values)
-    return _event(_varint(2, record.labels) + _message(5, summary))
+    return _values(record.labels, {tag: float(getattr(record, field)) for tag, field in SCALARS.items()})
+
+
+def _values(step: int, values: Mapping[str, float]) -> bytes:
+    summary = b"".join(
+        _message(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", x)) for tag, x in values.items()
+    )
+    at = _varint(2, step) if step else b""  # a 0 is left out, as protocol buffers have it
+    return _event(at + _message(5, summary))
 
 
 def _event(body: bytes) -> bytes:

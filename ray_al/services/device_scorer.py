@@ -22,7 +22,7 @@ class DeviceScorer(PoolScorer):
     """Holds all rows of every space that is asked for on one device; each answer is independent of its batch.
 
     Answers are those of `PoolScorer` up to float32 rounding: near-ties may fall the other way. k-means, typicality,
-    calls `among` some items, and of a committee all but BALD and probabilities run on the CPU.
+    the confident, calls `among` some items, and of a committee all but BALD and probabilities run on the CPU.
 
     Args:
         device: "cuda", "cuda:1", ...

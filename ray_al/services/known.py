@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+CLUSTERS_BYTES = 2**26  # of clusterings, which strategies ask for again in later rounds
 PROBS_BYTES = 2**30  # of probabilities that badge keeps, all selections together; beyond it they are made anew
 KNOWN_BYTES = 2**29  # of distances to labeled items, kept from round to round
 
@@ -77,6 +78,28 @@ class KnownCoverages:
                 del lengths[key[1]]
 
 
+class KnownClusterings:
+    """Clusterings made before: for a trajectory they are the same in every round with as many clusters."""
+
+    def __init__(self, limit: int) -> None:
+        self._left, self._lock = limit, threading.Lock()
+        self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()  # longest unused first
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._left -= made.nbytes
+            while self._left < 0:
+                self._left += self._kept.popitem(last=False)[1].nbytes
+        return made
+
+
 def _digest(ids: np.ndarray) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(ids, np.int64).tobytes()).digest()
 
@@ -87,3 +110,4 @@ class Memory:
 
     probs: Budget = field(default_factory=lambda: Budget(PROBS_BYTES))
     known: KnownCoverages = field(default_factory=lambda: KnownCoverages(KNOWN_BYTES))
+    clusterings: KnownClusterings = field(default_factory=lambda: KnownClusterings(CLUSTERS_BYTES))

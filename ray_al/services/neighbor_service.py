@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,10 +9,11 @@ import numpy as np
 
 from ray_al.core.pool import SpaceReader
 from ray_al.services.kept import Kept
+from ray_al.services.row_memo import IndexShard, RowMemo
 
 if TYPE_CHECKING:
-    from ray_al.kernels.label_propagation import Sources
     from ray_al.kernels.neighbors import Index
+    from ray_al.services.propagation import Propagation
 
 GraphBlocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
 
@@ -53,7 +53,7 @@ class NeighborService:
         graph = self._kept.peek(("graph", space, k, index, False))
         if graph is not None:
             return np.asarray(graph[0][ids], np.int64)
-        memo = self._kept.get(("memo", space, k, index), lambda: _Memo(len(self._rows(space)), k))
+        memo = self._kept.get(("memo", space, k, index), lambda: RowMemo(len(self._rows(space)), k))
         return memo.rows(ids, lambda missing: self._neighbors_of(space, missing, k, index))
 
     def graph(self, space: str, k: int, index: str = "flat") -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ class NeighborService:
         from ray_al.kernels.pseudo_labels import label_sources
 
         sources = label_sources(ids, labels, classes, alpha, tol, iterations, balanced)
-        return self._propagation(space, k, gamma, graph, index)(sources)
+        return self._propagation(space, k, gamma, graph, index).solve(sources)
 
     def pseudo_labels(
         self,
@@ -98,6 +98,36 @@ class NeighborService:
         from ray_al.kernels.pseudo_labels import pseudo_labels
 
         return pseudo_labels(self.propagate(space, k, ids, labels, classes, **options), ids, labels, relative)
+
+    def label_probs(
+        self, space: str, k: int, ids: np.ndarray, labels: np.ndarray, classes: int, gamma: float = 3.0, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N, C) and (M, C) float32 class probabilities of pool and test rows, from `propagate` (same options).
+
+        A test row has the mean of its k nearest pool items' scores, weighted by similarity: no label and no other test
+        row comes in (`ray_al.kernels.pseudo_labels.extend`).
+        """
+        from ray_al.kernels.pseudo_labels import extend, probabilities
+
+        z = self.propagate(space, k, ids, labels, classes, gamma=gamma, **options)
+        near, far = self._test_neighbors(space, k, options.get("index", "flat"))
+        return probabilities(z), probabilities(extend(z, near, far, gamma))
+
+    def jlp(
+        self,
+        space: str,
+        k: int,
+        labeled: np.ndarray,
+        allowed: np.ndarray,
+        count: int,
+        seed: int,
+        alpha: float = 0.99,
+        gamma: float = 3.0,
+        graph: str = "union",
+        index: str = "flat",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`count` of the items `allowed`, each the one that those labeled and picked reach least; see `kernels.jlp`."""
+        return self._propagation(space, k, gamma, graph, index).jlp(labeled, allowed, count, seed, alpha)
 
     def search(
         self, space: str, queries: np.ndarray, k: int, exclude: np.ndarray, index: str, start: int, stop: int,
@@ -125,7 +155,7 @@ class NeighborService:
             return self._local(space, index, unit, 0, count)
         ends = [count * (i + 1) // len(self._shards) for i in range(len(self._shards))]
         ranges = zip(self._shards, [0, *ends[:-1]], ends, strict=True)
-        return ShardedNeighbors([_Shard(s, space, index, unit, a, b) for s, a, b in ranges if a < b])
+        return ShardedNeighbors([IndexShard(s, space, index, unit, a, b) for s, a, b in ranges if a < b])
 
     def _local(self, space: str, index: str, unit: bool, start: int, stop: int) -> Index:
         from ray_al.kernels.neighbors import INDEXES, UnitRows, build_index
@@ -165,57 +195,20 @@ class NeighborService:
         graph: tuple[np.ndarray, np.ndarray] = self._kept.get(("graph", space, k, index, unit), make)
         return graph
 
-    def _propagation(self, space: str, k: int, gamma: float, graph: str, index: str) -> Callable[[Sources], np.ndarray]:
-        from ray_al.kernels.affinity import affinity
-        from ray_al.kernels.fuser import Fuser
-        from ray_al.kernels.label_propagation import solve
+    def _test_neighbors(self, space: str, k: int, index: str) -> tuple[np.ndarray, np.ndarray]:
+        from ray_al.kernels.neighbors import UnitRows, nearest_rows
 
-        def make() -> Callable[[Sources], np.ndarray]:
-            weights = affinity(*self._graph(space, k, index, unit=True), gamma, graph)
-            fuse = Fuser()
-            return lambda sources: fuse(None, sources, lambda waiting: solve(weights, waiting))
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            return nearest_rows(self._index(space, index, unit=True), UnitRows(self._reader.read(space, "test")), k)
 
-        made: Callable[[Sources], np.ndarray] = self._kept.get(("propagation", space, k, gamma, graph, index), make)
-        return made
-
-
-class _Shard:
-    """An index over rows [start, stop) that another service searches."""
-
-    def __init__(self, service: Any, space: str, index: str, unit: bool, start: int, stop: int) -> None:
-        self._service, self._rows = service, (index, start, stop, unit)
-        self._space, self.count = space, stop - start
-
-    def search(self, queries: np.ndarray, k: int, free: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        exclude = np.empty(0, np.int64) if free is None else np.flatnonzero(~free)
-        found: tuple[np.ndarray, np.ndarray] = self._service.search(self._space, queries, k, exclude, *self._rows)
+        found: tuple[np.ndarray, np.ndarray] = self._kept.get(("test", space, k, index), make)
         return found
 
+    def _propagation(self, space: str, k: int, gamma: float, graph: str, index: str) -> Propagation:
+        from ray_al.services.propagation import Propagation
 
-class _Memo:
-    """Rows (k,) of pool ids, one per item, worked out when first asked for. Takes memory for these alone."""
+        def make() -> Propagation:
+            return Propagation(*self._graph(space, k, index, unit=True), gamma, graph)
 
-    def __init__(self, count: int, k: int) -> None:
-        self._place = np.full(count, -1, np.int32)  # of an item in the table
-        self._table = np.empty((16, k), np.int32 if count < 2**31 else np.int64)
-        self._used = 0
-        self._lock = threading.Lock()
-
-    def rows(self, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        missing = np.unique(ids[self._place[ids] < 0])
-        fresh = work(missing) if len(missing) else None  # outside of the lock: others look up meanwhile
-        with self._lock:
-            if fresh is not None:
-                new = self._place[missing] < 0  # not by another thread by now
-                self._add(missing[new], fresh[new])
-            return self._table[self._place[ids]].astype(np.int64)
-
-    def _add(self, ids: np.ndarray, rows: np.ndarray) -> None:
-        end = self._used + len(ids)
-        if end > len(self._table):
-            grown = np.empty((max(end, 2 * len(self._table)), self._table.shape[1]), self._table.dtype)
-            grown[: self._used] = self._table[: self._used]
-            self._table = grown
-        self._table[self._used : end] = rows
-        self._place[ids] = np.arange(self._used, end)
-        self._used = end
+        made: Propagation = self._kept.get(("propagation", space, k, gamma, graph, index), make)
+        return made

@@ -97,6 +97,35 @@ class PoolScorer:
         ids, values = (np.concatenate(column) for column in zip(*found, strict=True))
         return best_of(ids, values, k, seed)
 
+    def linear_confident(
+        self, head: Linear, score: str, threshold: float, exclude: np.ndarray, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if among is not None:
+            inside = Excerpt.of(among)
+            rows, classes = self._within(head.space, among).linear_confident(
+                head, score, threshold, inside.rows(exclude)
+            )
+            return inside.ids(rows), classes
+        found = self._ask(lambda part: part.confident(head, score, threshold, exclude))
+        ids, classes = (np.concatenate(column) for column in zip(*found, strict=True))
+        return ids, classes
+
+    def probs_top(
+        self, probs: np.ndarray, score: str, k: int, exclude: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k rows of highest `score` of given probabilities (n, C), for callers that import no kernels."""
+        from ray_al.kernels.top_scores import top_k, uncertainty
+
+        return top_k(uncertainty(probs, score), k, exclude, seed)
+
+    def probs_confident(
+        self, probs: np.ndarray, score: str, threshold: float, exclude: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of given probabilities (n, C) whose `score` is at most `threshold`, and their classes."""
+        from ray_al.kernels.confident import confident
+
+        return confident(probs, probs, score, threshold, exclude)
+
     def linear_badge(
         self, head: Linear, k: int, exclude: np.ndarray, seed: int, first: str, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +184,10 @@ class PoolScorer:
         from ray_al.kernels.kmeans import kmeans
 
         rows = self.reader.read(space, "pool")
-        return kmeans(rows if among is None else rows[Excerpt.of(among).kept], clusters, seed)[0]
+        if among is not None:
+            return kmeans(rows[Excerpt.of(among).kept], clusters, seed)[0]
+        key = id(self.shard), space, clusters, seed
+        return self.shard.memory.clusterings.get(key, lambda: kmeans(rows, clusters, seed)[0])
 
     def typicality(self, space: str, groups: list[np.ndarray], neighbors: int) -> list[np.ndarray]:
         from ray_al.kernels.typicality import typicality

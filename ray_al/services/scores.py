@@ -35,6 +35,11 @@ class LinearScores:
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.service.linear_top(self._need_head(), score, k, exclude, seed, among)
 
+    def confident(
+        self, score: str, threshold: float, exclude: np.ndarray, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.service.linear_confident(self._need_head(), score, threshold, exclude, among)
+
     def badge(
         self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +55,9 @@ class LinearScores:
         among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
+
+    def shared(self, space: str | None) -> str | None:
+        return space or self.default_space
 
     def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
         return self.service.kmeans(space or self.default_space, clusters, seed, among)
@@ -89,6 +97,9 @@ class ModelScores:
     def _own(self, space: str | None) -> bool:
         return space is None and self.has_embedding
 
+    def shared(self, space: str | None) -> str | None:
+        return None if self._own(space) else space or self.default_space
+
     def top(
         self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +109,17 @@ class ModelScores:
         probs = self._outputs("mc_probs" if score == "bald" else "probs", among)
         ids, values = top_k(uncertainty(probs, score), k, inside.rows(exclude), seed)
         return inside.ids(ids), values
+
+    def confident(
+        self, score: str, threshold: float, exclude: np.ndarray, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from ray_al.kernels.confident import confident
+
+        inside = Excerpt.of(among)
+        probs = self._outputs("probs", among)
+        members = self._outputs("mc_probs", among) if score == "bald" else probs
+        rows, classes = confident(members, probs, score, threshold, inside.rows(exclude))
+        return inside.ids(rows), classes
 
     def badge(
         self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None

@@ -48,6 +48,10 @@ class ShardLike(Protocol):
 
     def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
+    def confident(
+        self, head: Linear, score: str, threshold: float, exclude: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
     def probs(self, head: Linear, split: str) -> np.ndarray: ...
 
     def coverage(self, task: KCenterTask | BadgeTask) -> Coverage: ...
@@ -66,7 +70,7 @@ class Shard:
         observe: Observe | None = None,
         memory: Memory | None = None,
     ) -> None:
-        self._reader, self._place, self._observe, self._memory = reader, place, observe, memory or Memory()
+        self._reader, self._place, self._observe, self.memory = reader, place, observe, memory or Memory()
         self._rows = Kept()
 
     def rows(self, space: str, split: str) -> Rows:
@@ -90,6 +94,21 @@ class Shard:
         at, values = leading(values, k, free[rows.start : rows.stop])
         return at + rows.start, values
 
+    def confident(
+        self, head: Linear, score: str, threshold: float, exclude: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and classes of the shard's items whose uncertainty is at most `threshold`, ascending."""
+        from ray_al.kernels.blocks import check_ids
+        from ray_al.kernels.top_scores import linear_uncertainty
+
+        rows = self.rows(head.space, "pool")
+        classes = np.empty(len(rows), np.int64)
+        sure = linear_uncertainty(rows, head.weights, head.bias, score, classes) <= threshold
+        taken = check_ids(exclude, rows.count, "exclude") - rows.start
+        sure[taken[(taken >= 0) & (taken < len(rows))]] = False
+        at = np.flatnonzero(sure)
+        return at + rows.start, classes[at]
+
     def probs(self, head: Linear, split: str) -> np.ndarray:
         """(n, C) float32 of the shard's rows of a split."""
         from ray_al.kernels.top_scores import linear_probs
@@ -105,9 +124,9 @@ class Shard:
 
         rows = self.rows(task.space, "pool")
         free = _free(rows.count, task.centers, task.exclude)
-        known, key = self._memory.known, (id(self), task.space)
-        best, count = known.longest(key, task.centers) if rows.fuses else (None, 0)
-        keep = partial(known.keep, key, count) if rows.fuses else None
+        known, key = self.memory.known, (id(self), task.space)
+        best, count = known.longest(key, task.centers)
+        keep = partial(known.keep, key, count)
         coverage = RowCoverage(Euclidean(rows), free, task.seed, best, task.centers[:count], keep)
         coverage.cover(task.centers[count:])
         return coverage
@@ -129,14 +148,14 @@ class Shard:
 
     def _kept_probs(self, head: Linear, size: int) -> np.ndarray | None:
         """The shard's probabilities, unless selections under way hold too many bytes of them already."""
-        if not self._memory.probs.take(size):
+        if not self.memory.probs.take(size):
             return None
         try:
             table = self.probs(head, "pool")
         except BaseException:
-            self._memory.probs.give(size)
+            self.memory.probs.give(size)
             raise
-        weakref.finalize(table, self._memory.probs.give, size)
+        weakref.finalize(table, self.memory.probs.give, size)
         return table
 
 

@@ -88,6 +88,11 @@ class RestrictedScores:
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.scores.top(score, k, exclude, seed, among=self._within(among))
 
+    def confident(
+        self, score: str, threshold: float, exclude: np.ndarray, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.scores.confident(score, threshold, exclude, among=self._within(among))
+
     def kcenter(
         self,
         k: int,
@@ -103,6 +108,9 @@ class RestrictedScores:
         self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.scores.badge(k, exclude, seed, first, among=self._within(among))
+
+    def shared(self, space: str | None) -> str | None:
+        return self.scores.shared(space)
 
     def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
         """(N,) int32 cluster of the allowed and the labeled items, -1 of all others; or (m,) of the items `among`.

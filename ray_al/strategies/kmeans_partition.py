@@ -8,13 +8,14 @@ import numpy as np
 
 from ray_al.core.query import Selection, ask_pool
 from ray_al.core.round import Round
-from ray_al.core.seeds import subseed
+from ray_al.core.seeds import stream, subseed
 
 
 @dataclass(frozen=True)
 class KMeansPartition:
     """Clusters a space into `clusters` (None: one per annotation) and draws uniformly within each.
 
+    The clustering is the trajectory's: rounds, or one-shot draws, with as many clusters share it.
     A batch that does not divide evenly gives one more to clusters drawn at random; what a cluster is too small to give
     is drawn at random from the rest.
     """
@@ -27,10 +28,10 @@ class KMeansPartition:
             raise ValueError(f"kmeans_partition needs clusters >= 1, not {self.clusters}")
 
     def select(self, round: Round) -> Selection:
-        assert round.scores is not None
         batch = round.take
         clusters = min(self.clusters or batch, round.pool.size)
-        assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
+        assert round.scores is not None
+        assignment = round.scores.kmeans(clusters, subseed(stream(round.seed, "clusters")), self.space)  # (N,)
         quota = np.full(clusters, batch // clusters)
         quota[round.rng.permutation(clusters)[: batch % clusters]] += 1
         order = round.rng.permutation(round.unlabeled)  # (U,) a random order decides within every cluster

@@ -8,7 +8,7 @@ import numpy as np
 
 from ray_al.core.query import Selection, ask_pool
 from ray_al.core.round import Round
-from ray_al.core.seeds import subseed
+from ray_al.core.seeds import stream, subseed
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class TypiClust:
     """Clusters a space into (labels + batch) clusters, at most `max_clusters`; then visits clusters with the fewest
     labels first, larger first among equals, and takes from each its most typical unlabeled item.
 
-    Typicality is the inverse mean distance to the nearest `neighbors` items of the same cluster. Clusters of at most
-    `min_cluster_size` items are passed over while others remain. The recorded score is the typicality.
+    The clustering is the trajectory's: rounds with as many clusters share it. Typicality is the inverse mean distance
+    to the nearest `neighbors` items of the same cluster. Clusters of at most `min_cluster_size` items are passed over
+    while others remain. The recorded score is the typicality.
     """
 
     space: str | None = None
@@ -34,7 +35,7 @@ class TypiClust:
         assert round.scores is not None
         batch = round.take
         clusters = min(len(round.labeled.ids) + batch, self.max_clusters, round.pool.size)
-        assignment = round.scores.kmeans(clusters, subseed(round.rng), self.space)  # (N,)
+        assignment = round.scores.kmeans(clusters, subseed(stream(round.seed, "clusters")), self.space)  # (N,)
         sizes = np.bincount(assignment[assignment >= 0], minlength=clusters)  # items left out of the round have -1
         covered = np.bincount(assignment[round.labeled.ids], minlength=clusters)
         own = assignment[round.unlabeled]

@@ -132,6 +132,20 @@ def test_a_learner_that_carries_weights_goes_on_from_its_state(toy: Toy) -> None
         list(run_trajectory(_trajectory(toy, learner=Carrying(carry=True)), whole[:2]))
 
 
+class Forgetful(Carrying):
+    """Its state spares a fit and decides nothing."""
+
+    starts_afresh = True
+
+
+def test_a_lost_state_of_a_learner_that_starts_afresh_costs_a_fit_alone(toy):
+    whole = list(run_trajectory(_trajectory(toy, learner=Forgetful())))
+    learner = Forgetful()
+    rest = list(run_trajectory(_trajectory(toy, learner=learner), whole[:2]))
+    assert _same(whole, whole[:2] + rest)
+    assert learner.fits == 1 + len(rest)
+
+
 @dataclass
 class Fixed:
     selection: Selection

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ray_al.data.datasets import load_dataset, parse_dataset
-from ray_al.data.spaces import parse_spaces
+from ray_al.data.space_definitions import parse_spaces
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
@@ -22,7 +22,7 @@ def test_every_entry_of_the_page_parses():
     assert len(entries) == 13
     labels = [parse_dataset(entry).label for entry in entries]
     assert "mine" in labels
-    assert set(parse_spaces(yaml.safe_load(blocks("yaml")[-1])["spaces"])) == {"small", "ssl", "ssl32"}
+    assert set(parse_spaces(yaml.safe_load(blocks("yaml")[-1])["spaces"])) == {"small", "ssl", "ssl32", "latent"}
 
 
 @pytest.fixture

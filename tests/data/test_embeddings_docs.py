@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ray_al.cli import app
 from ray_al.data.datasets import parse_dataset
-from ray_al.data.spaces import parse_spaces
+from ray_al.data.space_definitions import parse_spaces
 
 PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
 

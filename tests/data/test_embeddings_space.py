@@ -7,7 +7,8 @@ import pytest
 
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.materialize import has_space, open_array, space_artifact
-from ray_al.data.spaces import parse_space, space_faults, space_width
+from ray_al.data.space_definitions import parse_space
+from ray_al.data.spaces import space_faults, space_width
 from ray_al.storage import Storage
 from tests.data.conftest import load
 from tests.data.filled_folders import finished, write_photos

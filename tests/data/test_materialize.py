@@ -12,7 +12,8 @@ from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.faults import DataError
 from ray_al.data.materialize import dataset_artifact, dataset_config, has_space, open_array, space_artifact
 from ray_al.data.pca import fit_pca
-from ray_al.data.spaces import find_space, parse_space, parse_spaces
+from ray_al.data.space_definitions import parse_space, parse_spaces
+from ray_al.data.spaces import find_space
 from ray_al.storage import Storage
 from tests.data.conftest import load, toy, toy_images
 

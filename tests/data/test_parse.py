@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_al.data.datasets import DataError, DatasetSpec, parse_dataset
-from ray_al.data.spaces import parse_space, parse_spaces
+from ray_al.data.space_definitions import parse_space, parse_spaces
 from ray_al.storage import Storage
 from tests.data.conftest import faults_of, toy
 

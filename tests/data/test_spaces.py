@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ray_al.data.faults import DataError
-from ray_al.data.spaces import default_space, find_space, parse_space, parse_spaces, space_faults, space_width
+from ray_al.data.space_definitions import parse_space, parse_spaces
+from ray_al.data.spaces import default_space, find_space, space_faults, space_width
 from tests.data.conftest import load, toy, toy_images
 
 
@@ -50,7 +51,11 @@ def test_own_spaces():
 @pytest.mark.parametrize(
     ("name", "definition", "message"),
     [
-        ("pixel", None, "here: unknown space 'pixel'; did you mean 'pixels'? known: features, images, pca<d>, pixels"),
+        (
+            "pixel",
+            None,
+            "here: unknown space 'pixel'; did you mean 'pixels'? known: features, images, pca<d>, pixels, vae<d>",
+        ),
         ("pca0", None, "unknown space 'pca0'"),
         ("pixels", {"name": "pca", "dims": 3}, "'pixels' is built in; give the space another name"),
         ("pca5", {"name": "pca", "dims": 3}, "'pca5' is built in"),
@@ -95,7 +100,7 @@ def test_all_faults_of_all_definitions_come_at_once():
         "spaces.a: a space cannot be made of itself: a of b of a",
         "spaces.b: a space cannot be made of itself: b of a of b",
         "spaces.c: of: unknown space 'pixles'; did you mean 'pixels'? "
-        "known: a, b, c, e, features, images, pca<d>, pixels",
+        "known: a, b, c, e, features, images, pca<d>, pixels, vae<d>",
     ]
 
 

@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
@@ -15,7 +17,9 @@ from ray_al.core.labeled_set import LabeledSet
 from ray_al.core.pool import Pool
 from ray_al.core.query import NONE, PseudoLabels
 from ray_al.core.seeds import stream
-from ray_al.learners.svc import GRID_C, GRID_GAMMA, Svc, SvcModel, class_scores
+from ray_al.learners import libsvm, svc_search
+from ray_al.learners.svc import Svc, SvcModel
+from ray_al.learners.svc_search import GRID, GRID_C, GRID_GAMMA, class_scores
 from tests.fakes import array_pool, toy_pool
 
 
@@ -44,11 +48,79 @@ def test_predicts_as_scikit_learns_grid_search_and_svc_do(digits, classes):
         {"kernel": ["rbf"], "C": list(GRID_C), "gamma": list(GRID_GAMMA)},
     ]
     search = GridSearchCV(SVC(), grid, cv=3).fit(pool.inputs("pixels", ids).astype(float), labels[ids])
-    assert model.kernel == search.best_params_["kernel"]
+    assert model.fitted.kernel == search.best_params_["kernel"]
     expected = search.predict(pool.inputs("pixels", split="test").astype(float))
     probs = model.output("probs", split="test")
     assert (np.array(sorted(set(classes)))[probs[:, sorted(set(classes))].argmax(1)] == expected).all()
     assert (probs.argmax(1) == expected).all()
+
+
+def naive(inputs: np.ndarray, labels: np.ndarray, cv: int) -> GridSearchCV:
+    grid = [
+        {"kernel": ["linear"], "C": list(GRID_C)},
+        {"kernel": ["rbf"], "C": list(GRID_C), "gamma": list(GRID_GAMMA)},
+    ]
+    return GridSearchCV(SVC(), grid, cv=cv).fit(inputs, labels)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 6), st.sampled_from([10, 17, 33, 60]))
+@settings(max_examples=25, deadline=None)
+def test_chooses_and_predicts_as_grid_search_does_on_any_inputs(seed: int, classes: int, width: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.r_[np.repeat(np.arange(classes), 2), rng.integers(0, classes, size)]
+    centers = rng.normal(size=(classes, width)) * rng.choice([0.3, 1.5])
+    rows = (centers[truth] + rng.normal(size=(len(truth), width))).astype(np.float32)
+    asked = rng.normal(size=(200, width)).astype(np.float32)
+    pool = array_pool({("codes", "pool"): rows, ("codes", "test"): asked}, classes)
+    folds = min(3, int(np.bincount(truth).min()))
+    reference = naive(rows.astype(float), truth, folds)
+    found = reference.best_params_
+    setting, _ = svc_search.search(rows.astype(float), truth, GRID, folds)
+    assert setting == (found["kernel"], found["C"], found.get("gamma", "scale"))
+    model = fit(pool, np.arange(len(truth)), truth)
+    assert (model.fitted.kernel, model.fitted.c) == (found["kernel"], found["C"])
+    np.testing.assert_array_equal(model.output("probs", split="test").argmax(1), reference.predict(asked.astype(float)))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_libsvm_without_checks_is_svc_bit_for_bit(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(classes)
+    x, targets = rng.normal(size=(50, 3)), np.arange(50) % classes
+    kernel, others = x @ x.T, rng.normal(size=(20, 3)) @ x.T
+    assert libsvm._binding() is not None, "scikit-learn's binding has changed: fits go through SVC, and are slow"
+    found = libsvm.train(kernel, targets, 3.0)
+    reference = SVC(C=3.0, kernel="precomputed", decision_function_shape="ovo").fit(kernel, targets)
+    values = reference.decision_function(others)
+    np.testing.assert_array_equal(libsvm.decisions(found, others), -values[:, None] if classes == 2 else values)
+    np.testing.assert_array_equal(found.support, reference.support_)
+    monkeypatch.setattr(libsvm, "_binding", lambda: None)
+    slow = libsvm.train(kernel, targets, 3.0)
+    for name in ("support", "counts", "duals", "intercepts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(slow, name))
+    np.testing.assert_allclose(libsvm.decisions(slow, others), libsvm.decisions(found, others), atol=1e-12)
+
+
+def test_libsvm_needs_members_of_every_class() -> None:
+    with pytest.raises(ValueError, match=r"theirs are \[2, 0, 1\]"):
+        libsvm.train(np.eye(3), np.array([0, 2, 0]), 1.0)
+
+
+def test_a_labeled_set_too_large_for_a_matrix_gives_the_same_answers(digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, labels, _ = digits
+    whole = fit(pool, np.arange(90), labels)
+    monkeypatch.setattr(svc_search, "MATRIX_ROWS", 40)
+    rows = fit(pool, np.arange(90), labels)
+    assert (whole.fitted.kernel, whole.fitted.gamma) == (rows.fitted.kernel, rows.fitted.gamma)
+    expected = whole.output("probs", split="test")
+    np.testing.assert_allclose(rows.output("probs", split="test"), expected, atol=2e-3)
+    assert (rows.output("probs", split="test").argmax(1) == expected.argmax(1)).all()
+
+
+def test_inputs_that_are_not_finite_are_refused() -> None:
+    x = np.ones((8, 3), np.float32)
+    x[5, 1] = np.nan
+    with pytest.raises(ValueError, match="space 'ssl' has values that are not finite"):
+        fit(array_pool({("ssl", "pool"): x}, 2), np.arange(8), np.arange(8) % 2)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -59,7 +131,7 @@ def test_a_fixed_setting_has_scikit_learns_decision_values(classes):
     reference = SVC(C=3.0, gamma=0.05, decision_function_shape="ovo").fit(x[: len(x) // 2], toy.labeled.labels)
     values = reference.decision_function(x)
     # libsvm stops at a tolerance of 1e-3 in the dual, and its path there depends on the kernel's last bits.
-    np.testing.assert_allclose(model._pairwise(x), -values[:, None] if classes == 2 else values, atol=5e-3)
+    np.testing.assert_allclose(model.fitted.decisions(x), -values[:, None] if classes == 2 else values, atol=5e-3)
 
 
 def test_learns_digits_and_its_probabilities_are_calibrated(digits):
@@ -94,9 +166,9 @@ def test_a_class_of_one_member_skips_the_search():
     many, one = toy.labeled.ids[toy.labeled.labels == 0], toy.labeled.ids[toy.labeled.labels == 1][:1]
     model = fit(toy.pool, np.concatenate([many, one]), toy.labels)
     variance = toy.pool.inputs("pixels", np.concatenate([many, one])).astype(float).var()
-    assert (model.kernel, model.gamma) == ("rbf", pytest.approx(1 / (64 * variance)))
+    assert (model.fitted.kernel, model.fitted.gamma) == ("rbf", pytest.approx(1 / (64 * variance)))
     linear = fit(toy.pool, np.concatenate([many, one]), toy.labels, Svc(grid=False, kernel="linear"))
-    assert linear.kernel == "linear"
+    assert linear.fitted.kernel == "linear"
 
 
 def test_folds_shrink_to_the_smallest_class():

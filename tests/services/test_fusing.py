@@ -18,7 +18,7 @@ from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.top_scores import top_k, uncertainty
 from ray_al.services import known
-from ray_al.services.known import KnownCoverages
+from ray_al.services.known import KnownClusterings, KnownCoverages
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import CoverageLost, Shard
 from tests.fakes import ArrayReader
@@ -57,11 +57,14 @@ def calls(draw: st.DrawFn) -> Call:
     exclude = rng.permutation(N)[: rng.integers(0, 60)]
     k, seed = int(rng.integers(1, 40)), int(rng.integers(2**40))
     among = np.sort(rng.permutation(N)[:300]) if draw(st.booleans()) else None
-    kind = draw(st.sampled_from(["entropy", "margin", "least_confidence", "kcenter", "badge", "probs"]))
+    kind = draw(st.sampled_from(["entropy", "margin", "least_confidence", "kcenter", "badge", "probs", "sure"]))
     if kind == "kcenter":
         return lambda scorer: scorer.kcenter("x", k, exclude, exclude, seed, among)
     if kind == "badge":
         return lambda scorer: scorer.linear_badge(head, k, exclude, seed, "norm", among)
+    if kind == "sure":
+        likely, most = draw(st.sampled_from(["entropy", "margin", "least_confidence"])), float(rng.random())
+        return lambda scorer: scorer.linear_confident(head, likely, most, exclude, among)
     if kind == "probs":
         return lambda scorer: (scorer.linear_probs(head, None, "pool"),)
     score = "bald" if isinstance(head, LinearCommittee) and draw(st.booleans()) else kind
@@ -170,7 +173,7 @@ def test_a_failing_call_disturbs_no_other():
 
 
 def test_where_products_depend_on_their_width_each_call_has_its_own(monkeypatch):
-    """As on a machine whose products have other bits for other widths: nothing is fused, nothing remembered."""
+    """As on a machine whose products have other bits for other widths: only rough products are fused."""
     monkeypatch.setattr(passes, "columns_are_stable", lambda width, rows: False)
     reader = READERS["float32"]
     rng = np.random.default_rng(3)
@@ -179,9 +182,13 @@ def test_where_products_depend_on_their_width_each_call_has_its_own(monkeypatch)
     asked += [lambda s: s.kcenter("x", 30, np.arange(9), np.arange(9), 5)] * 2
     widths = []
     product = passes._Group.product
-    monkeypatch.setattr(
-        passes._Group, "product", lambda self, block: (widths.append(len(self.members)), product(self, block))[1]
-    )
+
+    def counted(self: Any, block: passes.Block) -> Any:
+        if not self.rough:
+            widths.append(len(self.members))
+        return product(self, block)
+
+    monkeypatch.setattr(passes._Group, "product", counted)
     for one, other in zip(
         [call(PoolScorer(reader)) for call in asked], _at_once(PoolScorer(reader), asked), strict=True
     ):
@@ -286,3 +293,47 @@ def test_among_restricts_to_the_items_named():
         scorer.linear_top(head, "entropy", 20, exclude, 1, among[::-1])
     with pytest.raises(ValueError, match="k is 201"):
         scorer.linear_top(head, "entropy", 201, np.empty(0, np.int64), 1, among)
+
+
+def test_a_clustering_is_made_once_while_there_is_room() -> None:
+    known, made = KnownClusterings(100), []
+
+    def make(key: str, size: int) -> np.ndarray:
+        return known.get(key, lambda: made.append(key) or np.zeros(size, np.uint8))  # type: ignore[func-returns-value]
+
+    for key in ("a", "b", "a", "b"):
+        make(key, 40)
+    assert made == ["a", "b"]
+    make("c", 40)  # takes the place of "a", which was asked for longest ago
+    assert make("b", 40).sum() == 0
+    assert made == ["a", "b", "c"]
+    make("a", 40)
+    make("large", 1000)  # more than there is room for: given, not kept
+    make("large", 1000)
+    assert made == ["a", "b", "c", "a", "large", "large"]
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("score", ["entropy", "margin", "least_confidence"])
+def test_confident_items_and_their_classes_are_those_of_the_probabilities(members, score):
+    rng = np.random.default_rng(0)
+    head: Linear = _head(rng, 5) if members == 1 else _committee(rng, 5, members)
+    exclude, scorer = rng.permutation(N)[:400], PoolScorer(READERS["float32"])
+    probs = scorer.linear_probs(head, None, "pool")
+    values = uncertainty(probs, score)
+    bar = float(np.sort(values)[700]) + 1e-4  # between two values, for those of the pass differ in the last bits
+    want = np.setdiff1d(np.flatnonzero(values <= bar), exclude)
+    ids, classes = scorer.linear_confident(head, score, bar, exclude)
+    assert abs(len(ids) - len(want)) <= 2
+    assert np.isin(ids, want).mean() > 0.99
+    assert np.array_equal(classes, probs[ids].argmax(1))
+    assert np.array_equal(scorer.probs_confident(probs, score, bar, exclude)[0], want)
+    among = np.sort(rng.permutation(N)[:900])
+    inside = np.isin(ids, among)
+    some = scorer.linear_confident(head, score, bar, exclude, among)
+    assert np.array_equal(some[0], ids[inside])
+    assert np.array_equal(some[1], classes[inside])
+    none = scorer.linear_confident(head, score, -1.0, exclude)
+    assert len(none[0]) == len(none[1]) == 0
+    with pytest.raises(ValueError, match="exclude holds id 5000"):
+        scorer.linear_confident(head, score, bar, np.array([N]))

@@ -84,7 +84,7 @@ def test_selection_keeps_the_rules(toy: Toy, name: str, kind: str, options: Mapp
     if STRATEGIES[name].whole_pool:
         view = dataclasses.replace(view, batch=len(view.unlabeled))
     selection = _select(name, view, options)
-    check_selection(selection, unlabeled=view.unlabeled, budget=view.batch)
+    check_selection(selection, unlabeled=view.unlabeled, budget=view.batch, classes=view.pool.classes)
     assert selection.cost == view.batch
     assert len(selection.trace.get("scores", selection.pool_ids)) == len(selection.pool_ids)
 

@@ -11,7 +11,7 @@ from ray_al.core.labeled_set import LabeledSet
 from ray_al.core.linear import LinearHead
 from ray_al.core.query import NONE
 from ray_al.core.round import Round
-from ray_al.core.seeds import stream, subseed
+from ray_al.core.seeds import stream
 from ray_al.learners.logreg import LogReg
 from ray_al.methods import build, resolve
 from ray_al.services import shard
@@ -103,7 +103,6 @@ def test_draws_are_those_of_plain_loops_over_clusters(toy: Toy, seed: int, monke
     monkeypatch.setattr(PoolScorer, "kmeans", lambda *_: assignment)
     view = _view(toy, 30, seed=seed)
     rng = stream(seed, "select", 0)
-    subseed(rng)
     quota = np.full(11, 30 // 11)
     quota[rng.permutation(11)[: 30 % 11]] += 1
     order = rng.permutation(view.unlabeled)
@@ -134,7 +133,7 @@ def test_badge_of_probabilities_in_blocks_picks_the_same(first: str, monkeypatch
     service = PoolScorer(array_pool({("x", "pool"): x}, 60).reader)
     head = LinearHead("x", rng.normal(size=(60, 40)).astype(np.float32), np.zeros(60, np.float32))
     whole = service.linear_badge(head, 25, np.arange(7), 3, first)
-    monkeypatch.setattr(service.shard._memory.probs, "_left", 4 * 9000 * 60 - 1)
+    monkeypatch.setattr(service.shard.memory.probs, "_left", 4 * 9000 * 60 - 1)
     monkeypatch.delattr(shard.Shard, "probs")  # which would make all of them
     for a, b in zip(whole, service.linear_badge(head, 25, np.arange(7), 3, first), strict=True):
         assert np.array_equal(a, b)

@@ -1,0 +1,1 @@
+"""Models of the images themselves: no labels in, a space or a generator out."""

@@ -1,0 +1,42 @@
+"""What learners report of their epochs: one small Parquet file per trajectory and round, beside the ledger.
+
+In a sweep's folder: epochs/<id>/round-00003.parquet. A round whose model was taken from elsewhere (an equal fit of
+another trajectory, a state) has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ray_al.results.ledger import parquet_bytes
+from ray_al.results.schema import TrajectoryName
+from ray_al.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "epochs"
+
+
+def write_epochs(sweep: Storage, name: TrajectoryName, round: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of one fit, in order, with the columns that any of them has, and the trajectory's name."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    whose = {**vars(name), "round": round}
+    table = pa.Table.from_pylist([{**whose, **{key: row.get(key) for key in columns}} for row in rows])
+    sweep.write(f"{FOLDER}/{name.trajectory_id}/round-{round:05d}.parquet", parquet_bytes(table))
+
+
+def load_epochs(sweep: Storage) -> pd.DataFrame:
+    """All epochs on record in a sweep's folder, by trajectory and round; empty when no learner reported any."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    frames = [
+        pq.read_table(pa.BufferReader(sweep.read(f"{FOLDER}/{trajectory}/{part}"))).to_pandas()
+        for trajectory in sorted(sweep.list(FOLDER))
+        for part in sorted(sweep.list(f"{FOLDER}/{trajectory}"))
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
