@@ -1,0 +1,59 @@
+"""The command `ray-al reproduce`: papers' claims against the results of their sweeps, as a page."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def reproduce(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="[PAPER]...", help="Default: all of them.")] = None,
+    storage: Annotated[str, typer.Option(help="Folder or URI of the sweeps' results.")] = "runs",
+    out: Annotated[Path, typer.Option(help="The page; parts of papers not named stay as they are.")] = Path(
+        "docs/reproduction.md"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the page is another one.")] = False,
+) -> None:
+    """Compare the results of papers' sweeps with what the papers report, and write a page of it."""
+    from ray_al import __version__
+    from ray_al.reproduction.page import paper_part, write_page
+    from ray_al.reproduction.papers import PAPERS
+    from ray_al.reproduction.records import Records, open_results
+    from ray_al.reproduction.verdicts import counts, judge
+    from ray_al.sweep_file import ConfigError
+
+    chosen = papers or list(PAPERS)
+    if unknown := [name for name in chosen if name not in PAPERS]:
+        raise ConfigError([f"unknown paper {name!r}; known: {', '.join(PAPERS)}" for name in unknown])
+    place = open_results(storage)
+    parts = {}
+    for name in dict.fromkeys(chosen):
+        records = Records(place, __version__, PAPERS[name].commands)
+        judged = judge(PAPERS[name], records)
+        parts[name] = paper_part(PAPERS[name], judged, records)
+        total = counts(line for one in judged for line in one.lines)
+        say(f"{name}: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(total.items())))
+    old = out.read_text(encoding="utf-8") if out.is_file() else ""
+    page = write_page(parts, list(PAPERS), old)
+    if not check:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+        say(f"{out}")
+    elif page != old:
+        say(f"{out} is not what the results in {storage} give:" if old else f"{out} is not there")
+        lines = difflib.unified_diff(old.splitlines(), page.splitlines(), "on disk", "from results", "", "", 0, "")
+        for line in list(lines)[:20] if old else []:
+            say(line[:200])
+        raise typer.Exit(1)
+    else:
+        say(f"{out} is what the results give")
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
