@@ -18,10 +18,14 @@ QUICK = {
     "large_pool": ["--quick"],
     "neighbors": ["--quick"],
     "label_propagation": ["--quick"],
+    "cg_tolerance": ["--quick"],
+    "svc": ["--quick"],
     "features": ["--rows", "320"],
+    "vae": ["--quick"],
 }
 NEED_DATA = (
-    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "label_propagation", "features",
+    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "label_propagation",
+    "cg_tolerance", "svc", "features",
 )  # fmt: skip
 
 

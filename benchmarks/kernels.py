@@ -24,7 +24,7 @@ import warnings
 from pathlib import Path
 
 from benchmarks.kernel_sides import AT_ONCE, LABELED, PREPARE, Size, make_task, score
-from benchmarks.machine import machine, write_json
+from benchmarks.machine import machine
 
 OURS = ("ray-al", "16 at once")
 KERNELS = ("entropy", "kcenter_greedy", "badge", "typiclust")
@@ -114,7 +114,7 @@ def main() -> None:
     sides = [side for side in PREPARE if side != "scikit-activeml" or importlib.util.find_spec("skactiveml")]
     if len(sides) < len(PREPARE):
         print("scikit-activeml is not installed and left out; pip install ray-al[bench] brings it")
-    cells = []
+    cells, found = [], machine()
     for kernel in args.kernels.split(","):
         for size in sizes:
             reference, first = None, []
@@ -131,7 +131,9 @@ def main() -> None:
                 ratio = seconds / reference if seconds and reference else None
                 cells.append({"kernel": kernel, "side": side, **size._asdict(), **result, "ratio": ratio})
                 print(json.dumps(cells[-1]), flush=True)
-    write_json(args.out, {"machine": machine(), "quality": QUALITY, "labeled": LABELED, "cells": cells})
+                # After each cell: a run that is stopped leaves what it measured.
+                result = {"machine": found, "quality": QUALITY, "labeled": LABELED, "cells": cells}
+                args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Label propagation: the fused block solve against one scipy.sparse.linalg.cg per class, at one residual.
+"""Label propagation: graph, block solve against one scipy.sparse.linalg.cg per class, and jLP against one per pick.
 
-    python -m benchmarks.label_propagation            # N = 50k and 100k, 10 and 100 classes, 1 and 16 trajectories
-    python -m benchmarks.label_propagation --quick    # N = 3k: does it run?
+    python -m benchmarks.label_propagation                      # N = 50k and 100k, 10 and 100 classes; jLP at 50k
+    python -m benchmarks.label_propagation --rows 50000         # the short half
+    python -m benchmarks.label_propagation --quick              # N = 3k: does it run?
 
 On Tiny ImageNet's embeddings (RAY_AL_DATA), by cosine, k = 50. Each cell runs in a process of its own, so that its peak
-memory is its own; the graph is timed apart, in another. `residual` is the largest |y - (I - alpha W) z| / |y| of all
-columns.
+memory is its own. `residual` is the largest |y - (I - alpha W) z| / |y| of all columns. Results are written after every
+cell. jLP's other side solves for delta(labeled + picked) from zero at every pick, as the paper's code does but
+converged; it ends after --patience seconds, and its time for all picks is then that of its mean pick times their
+number (`extrapolated`). `same_picks`: how many of the picks it made, from the first, are those of the block side.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +30,25 @@ from benchmarks.embeddings import embeddings
 from benchmarks.kernels import peak_mb
 from benchmarks.machine import machine, write_json
 
-ALPHA, TOL, NEIGHBORS, PER_CLASS = 0.99, 1e-6, 50, 10
+ALPHA, TOL, NEIGHBORS, PER_CLASS, LABELED = 0.99, 1e-6, 50, 10, 100
 
 
-def build_graph(folder: Path, count: int, width: int) -> dict[str, float]:
-    """The exact kNN graph by cosine, into `folder`; seconds and peak memory."""
-    from ray_al.kernels.neighbors import UnitRows, build_index, graph_blocks
+def build_graph(folder: Path, index: str, count: int, width: int) -> dict[str, float]:
+    """The kNN graph by cosine, seconds and peak memory; the exact one goes into `folder`, the others are compared."""
+    from ray_al.kernels.neighbors import unit_graph
 
     x, labels = embeddings(count, width)
-    list(graph_blocks(build_index(x[:500]), x[:500], 5))  # compiles
+    unit_graph(x[:500], 5)  # compiles
     before, started = start_clock()
-    rows = UnitRows(x)
-    parts = list(graph_blocks(build_index(rows), rows, NEIGHBORS))
+    ids, far = unit_graph(x, NEIGHBORS, index)
     figures = stop_clock(before, started)
-    np.save(folder / "ids.npy", np.concatenate([ids for ids, _ in parts]))
-    np.save(folder / "distances.npy", np.concatenate([far for _, far in parts]))
-    np.save(folder / "labels.npy", labels)
-    return figures
+    if index == "flat":
+        for name, array in (("ids", ids), ("distances", far), ("labels", labels)):
+            np.save(folder / f"{name}.npy", array)
+        return figures
+    exact = np.load(folder / "ids.npy")
+    found = sum(len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(ids, exact, strict=True))
+    return {**figures, "recall": found / exact.size}
 
 
 def start_clock() -> tuple[float, float]:
@@ -57,18 +63,24 @@ def stop_clock(before: float, started: float) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": peak, "added_mb": peak - before}
 
 
-def measure(folder: Path, side: str, classes: int, trajectories: int) -> dict[str, Any]:
-    """One cell: every trajectory has labels of its own, PER_CLASS of each class."""
+def load_weights(folder: Path) -> tuple[Any, np.ndarray, float]:
+    """The affinity of the exact graph, the labels, and the seconds that the affinity took."""
     from ray_al.kernels.affinity import affinity
-    from ray_al.kernels.label_propagation import solve
-    from ray_al.kernels.pseudo_labels import label_sources
 
     ids, far, labels = (np.load(folder / f"{name}.npy") for name in ("ids", "distances", "labels"))
-    labels = labels % classes
     affinity(np.array([[1], [0]]), np.array([[0.5], [0.5]]))  # compiles
     started = time.perf_counter()
     weights = affinity(ids, far)
-    made = time.perf_counter() - started
+    return weights, labels, time.perf_counter() - started
+
+
+def measure(folder: Path, side: str, classes: int, trajectories: int) -> dict[str, Any]:
+    """One cell: every trajectory has labels of its own, PER_CLASS of each class."""
+    from ray_al.kernels.label_propagation import solve
+    from ray_al.kernels.pseudo_labels import label_sources
+
+    weights, labels, made = load_weights(folder)
+    labels = labels % classes
     requests = []
     for seed in range(trajectories):
         order = np.random.default_rng(seed).permutation(len(labels))
@@ -124,6 +136,56 @@ def largest_residual(weights: Any, request: Any, z: np.ndarray) -> float:
     return float((np.linalg.norm(left, axis=0) / np.linalg.norm(y, axis=0)).max())
 
 
+def measure_jlp(folder: Path, batch: int, patience: float) -> dict[str, Any]:
+    """jLP of `batch` picks after LABELED random labels: blocks of columns, and one solve per pick from zero."""
+    from ray_al.kernels import jlp, panel
+
+    weights, _, _ = load_weights(folder)
+    order = np.random.default_rng(0).permutation(weights.count)
+    labeled, allowed = order[:LABELED], np.sort(order[LABELED:])
+    jlp.pick(weights, labeled, allowed, 2, 0)  # compiles
+    solved: list[int] = []
+    whole = panel.solve_columns
+
+    def counted(weights: Any, y: np.ndarray, *rest: Any) -> None:
+        solved.append(y.shape[1])
+        whole(weights, y, *rest)
+
+    panel.solve_columns = counted
+    before, started = start_clock()
+    picks, _ = jlp.pick(weights, labeled, allowed, batch, 0)
+    figures: dict[str, Any] = {"blocks": stop_clock(before, started), "columns": sum(solved), "solves": len(solved)}
+    for tol in (TOL, jlp.TOL):
+        before, started = start_clock()
+        found = one_solve_per_pick(weights, labeled, allowed, batch, tol, patience)
+        side = stop_clock(before, started)
+        side["picks"] = len(found)
+        side["extrapolated"] = side["seconds"] * batch / len(found)
+        apart = np.flatnonzero(found != picks[: len(found)])
+        side["same_picks"] = int(apart[0]) if len(apart) else len(found)
+        side["ratio"] = side["extrapolated"] / figures["blocks"]["seconds"]
+        figures[f"one per pick, {tol:g}"] = side
+    return figures
+
+
+def one_solve_per_pick(
+    weights: Any, labeled: np.ndarray, allowed: np.ndarray, batch: int, tol: float, patience: float
+) -> np.ndarray:
+    """The picks made in `patience` seconds by the definition, each from a scipy solve from zero."""
+    from scipy.sparse.linalg import cg
+
+    system, delta = sparse(weights), np.zeros(weights.count)
+    delta[labeled] = 1
+    closed = np.full(weights.count, np.inf)
+    closed[allowed] = 0
+    picks, started = [], time.perf_counter()
+    while len(picks) < batch and (not picks or time.perf_counter() - started < patience):
+        g = cg(system, delta, rtol=tol, atol=0.0)[0]
+        picks.append(int((g + closed).argmin()))
+        delta[picks[-1]], closed[picks[-1]] = 1, np.inf
+    return np.array(picks)
+
+
 def in_subprocess(*cell: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.label_propagation", "--cell", json.dumps(cell)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -132,43 +194,56 @@ def in_subprocess(*cell: Any) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def run_cell(what: str, folder: str, *rest: Any) -> dict[str, Any]:
+    work = {"graph": build_graph, "jlp": measure_jlp}.get(what)
+    return work(Path(folder), *rest) if work else measure(Path(folder), what, *rest)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--width", type=int, default=256, help="principal components, at most 256")
+    parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 100_000])
+    parser.add_argument("--width", type=int, default=64, help="principal components, at most 256")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds for one solve per pick")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "label_propagation.json")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
-        what, folder, *rest = json.loads(args.cell)
-        figures = build_graph(Path(folder), *rest) if what == "graph" else measure(Path(folder), what, *rest)
-        print(json.dumps(figures))
+        print(json.dumps(run_cell(*json.loads(args.cell))))
         return
     embeddings(1, 1)  # says at once when there are none
-    graphs, cells = [], []
-    for count in [3000] if args.quick else [50_000, 100_000]:
-        with tempfile.TemporaryDirectory() as folder:
-            graphs.append({"n": count, "k": NEIGHBORS, **in_subprocess("graph", folder, count, args.width)})
-            print(json.dumps(graphs[-1]), flush=True)
-            for classes in (10, 100):
-                cells += compare(folder, count, classes)
     settings = {"alpha": ALPHA, "tol": TOL, "k": NEIGHBORS, "labels_per_class": PER_CLASS, "width": args.width}
-    write_json(args.out, {"machine": machine(), "settings": settings, "graphs": graphs, "cells": cells})
+    result: dict[str, Any] = {"machine": machine(), "settings": settings, "graphs": [], "solves": [], "jlp": []}
+    for count in [3000] if args.quick else args.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            for part, cell in cells_of(folder, count, args):
+                result[part].append(cell)
+                print(json.dumps(cell), flush=True)
+                write_json(args.out, result, show=False)
 
 
-def compare(folder: str, count: int, classes: int) -> list[dict[str, Any]]:
-    """The cells of one graph and number of classes; `ratio`: seconds per trajectory over those of 16 fused ones."""
-    cells = []
-    for side, trajectories in (("fused", 16), ("fused", 1), ("one by one", 16), ("scipy", 1)):
-        figures = in_subprocess(side, folder, classes, trajectories)
-        cell = {"n": count, "classes": classes, "side": side, "trajectories": trajectories, **figures}
+def cells_of(folder: str, count: int, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All measurements of one number of rows, exact graph first."""
+    for index in ("flat", "hnsw", "ivf"):
+        yield "graphs", {"n": count, "index": index, **in_subprocess("graph", folder, index, count, args.width)}
+    for classes in (10, 100):
+        yield from (("solves", cell) for cell in compare(folder, count, classes))
+    if count <= 50_000:
+        for batch in (10, 30) if args.quick else (100, 1000):
+            yield "jlp", {"n": count, "batch": batch, **in_subprocess("jlp", folder, batch, args.patience)}
+
+
+def compare(folder: str, count: int, classes: int) -> Iterator[dict[str, Any]]:
+    """The sides of one graph and number of classes; `ratio`: seconds per trajectory over those of one alone."""
+    first = None
+    for side, trajectories in (("fused", 1), ("scipy", 1), ("fused", 16), ("one by one", 16)):
+        cell = {"n": count, "classes": classes, "side": side, "trajectories": trajectories}
+        cell |= in_subprocess(side, folder, classes, trajectories)
         if "seconds" in cell:
             cell["seconds_per_trajectory"] = cell["seconds"] / trajectories
-            first = (cells or [cell])[0].get("seconds_per_trajectory")
-            cell["ratio"] = cell["seconds_per_trajectory"] / first if first else None
-        cells.append(cell)
-        print(json.dumps(cell), flush=True)
-    return cells
+            first = first or cell["seconds_per_trajectory"]
+            cell["ratio"] = cell["seconds_per_trajectory"] / first
+        yield cell
 
 
 if __name__ == "__main__":

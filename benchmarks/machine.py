@@ -40,10 +40,11 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def write_json(path: str | Path, result: Any) -> None:
-    """Write results, and print them."""
+def write_json(path: str | Path, result: Any, show: bool = True) -> None:
+    """Write results, and print them unless they are shown as they come."""
     text = json.dumps(result, indent=1)
-    print(text)
+    if show:
+        print(text)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")

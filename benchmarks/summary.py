@@ -217,6 +217,7 @@ SECTIONS = {
     "large_pool_16000000x50_float32": scale.large_pool,
     "neighbors": scale.neighbors,
     "label_propagation": scale.label_propagation,
+    "cg_tolerance": scale.cg_tolerance,
     "features": scale.features,
     "node_kills": scale.node_kills,
 }

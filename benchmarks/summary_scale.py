@@ -108,6 +108,10 @@ def label_propagation(result: dict[str, Any]) -> str:
     return listing("Label propagation", "label_propagation", result)
 
 
+def cg_tolerance(result: dict[str, Any]) -> str:
+    return listing("Pseudo-labels of solves that stop early", "cg_tolerance", result)
+
+
 def listing(title: str, name: str, result: dict[str, Any]) -> str:
     """All that a result holds: single values as a line, lists of dicts as tables."""
     rest = {key: value for key, value in result.items() if key != "machine"}
