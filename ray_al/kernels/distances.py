@@ -11,7 +11,13 @@ import numpy as np
 
 from ray_al.kernels.compiled import compiled
 
-NOISE = np.float32(1e-5)  # what float32 may have made of a sum of products, relative to the lengths of its factors
+TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
+LARGEST = float(np.finfo(np.float32).max) / 8  # squared norms, so that no bound overflows
+
+
+def noise(width: int) -> float:
+    """What float32 may have made of a sum of `width` products, relative to the lengths of its factors."""
+    return max(1e-5, width * 2.0**-24)
 
 
 @compiled
@@ -180,11 +186,11 @@ def measure(rows: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: n
     """Squared norms of rows (n, d) less shift (d,), and of the rows as they are, (n,) each."""
     for j in range(len(rows)):
         row = rows[j]
-        moved, plain = np.float32(0.0), np.float32(0.0)
+        moved, plain = 0.0, 0.0
         for k in range(len(row)):
-            value = row[k] - shift[k]
+            value, raw = np.float64(row[k] - shift[k]), np.float64(row[k])
             moved += value * value
-            plain += row[k] * row[k]
+            plain += raw * raw
         norms[j], raw_norms[j] = moved, plain
 
 

@@ -17,8 +17,6 @@ from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import PANEL
 
-_SURE = np.float32(1 - 2e-5)  # of a squared norm: what float32 has not made of it
-_NOISE = distances.NOISE
 TOUCHING = 1e-9  # below it, float64 products are noise in turn
 _PAIRS = 4096  # pairs worked at once from their differences
 
@@ -58,13 +56,14 @@ class Euclidean:
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         raw, moved, norms = blocks.alone(lambda: self._points(ids))
-        sure, lengths = norms * _SURE, np.sqrt(norms)
+        sure, lengths, errors = _sure(norms, self.matrix.width), np.sqrt(norms), products.errors(self.matrix.width)
 
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
             own, table = self.norms[at], product.numpy()
             least, nearest = np.empty(len(own), np.float32), np.empty(len(own), np.int32)
-            distances.bounds(table, own * _SURE, np.sqrt(own), sure, lengths, *products.errors(), least, nearest)
+            own_sure = _sure(own, self.matrix.width)
+            distances.bounds(table, own_sure, np.sqrt(own), sure, lengths, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
                 distances.lower(table, nearest, asked, *block.some(asked), raw, best[at])
@@ -87,6 +86,11 @@ class Euclidean:
         for one, other in _touching_pairs(table, norms):
             table[one, other] = (rows[one] - rows[other]).square().sum(1)
         return table.numpy()
+
+
+def _sure(norms: np.ndarray, width: int) -> np.ndarray:
+    """Squared norms (n,) float32 less what rounding of `width` products may have added to them, or to a distance."""
+    return norms * np.float32(1 - 2 * distances.noise(width)) - np.float32(4 * width * distances.TINY)
 
 
 def _touching_pairs(table: torch.Tensor, scale: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -130,8 +134,9 @@ class GradientEmbedding:
         q = self._q(block.start, block.stop)
         if q.ndim != 2 or len(q) != block.stop - block.start:
             raise ValueError(f"probs of rows {block.start}..{block.stop - 1} has shape {tuple(q.shape)}")
-        norms = q.square().sum(1).numpy() * self._raw_norms[block.start - self.start : block.stop - self.start]
-        if not np.isfinite(norms.sum(dtype=np.float64)):
+        with np.errstate(all="ignore"):
+            norms = q.square().sum(1).numpy() * self._raw_norms[block.start - self.start : block.stop - self.start]
+        if not norms.max() < distances.LARGEST:
             blocks.check_finite(q, "probs", block.start)
             raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {block.raw.abs().max()}")
         return norms
@@ -160,15 +165,16 @@ class GradientEmbedding:
         point_q, point_h = self._picked(ids)
         moved = point_h - blocks.borrow(self.matrix.shift)
         raw_norms, norms = distances.square_norms(point_h.numpy()), distances.square_norms(moved.numpy())
-        points = _sizes(distances.square_norms(point_q.numpy()) * raw_norms, raw_norms, norms)
+        q_norms, errors = distances.square_norms(point_q.numpy()), products.errors(self.matrix.width)
+        points = self._sizes(q_norms * raw_norms, raw_norms, norms, point_q.shape[1])
 
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
             q, table = self._q(block.start, block.stop), product.numpy()
-            rows = _sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at])
+            rows = self._sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at], q.shape[1])
             least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
             similar = torch.mm(point_q, q.T).numpy()
-            distances.outer_bounds(table, similar, rows, points, *products.errors(), least, nearest)
+            distances.outer_bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
                 where, h = block.some(asked)
@@ -176,6 +182,12 @@ class GradientEmbedding:
                 distances.outer_lower(table, nearest, asked, where, q.numpy(), h, *picked, best[at])
 
         self.matrix.sweep(work, moved, rough=True)
+
+    def _sizes(self, both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray, classes: int) -> np.ndarray:
+        """(4, n), as `distances.outer_bounds` wants them, of squared norms of q h, of h, and of shifted h."""
+        width = self.matrix.width
+        noise = distances.noise(width) * (raw_norms + norms) + width * distances.TINY
+        return np.stack([_sure(both, classes), (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
@@ -188,11 +200,6 @@ class GradientEmbedding:
         for one, other in _touching_pairs(table, norms):
             table[one, other] = _outer_distance(q[one], h[one], q[other], h[other])
         return table.numpy()
-
-
-def _sizes(both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """(4, n), as `distances.outer_bounds` wants them, of squared norms of q h, of h, and of shifted h."""
-    return np.stack([both * _SURE, (raw_norms - norms) / 2, _NOISE * (raw_norms + norms), np.sqrt(norms)])
 
 
 def _outer_distance(q: torch.Tensor, h: torch.Tensor, other_q: torch.Tensor, other_h: torch.Tensor) -> torch.Tensor:

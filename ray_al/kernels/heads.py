@@ -14,13 +14,12 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.distances import NOISE
+from ray_al.kernels.distances import TINY, noise
 
 SAMPLE = 2048  # rows from which directions are taken, and costs estimated
 BYTES = 2**31  # that the coordinates of all rows may take
 _TRIED, _POINTS = 256, 64
 _STEP, _MOST = 16, 128
-_NOISE = float(NOISE)
 _WASTE = 8  # a number of a distance that is worked out costs as much as that many of a product
 
 
@@ -33,18 +32,19 @@ class Split(NamedTuple):
     error: np.ndarray  # (n,) float32 by which rounding may have changed it
 
 
-def split(rows: torch.Tensor, directions: torch.Tensor | None, norms: torch.Tensor | None = None) -> Split:
-    """Shifted rows (n, d) in two parts; all is head without directions. `norms` (n,) are squared."""
-    norms = rows.square().sum(1) if norms is None else norms
+def split(rows: torch.Tensor, directions: torch.Tensor | None) -> Split:
+    """Shifted rows (n, d) in two parts; all is head without directions."""
+    norms = rows.square().sum(1)
+    relative, least = noise(rows.shape[1]), 4 * rows.shape[1] * TINY
     if directions is None:
         nothing = np.zeros(len(rows), np.float32)
-        return Split(rows, (norms * (1 - 4 * _NOISE)).numpy(), nothing, nothing)
+        return Split(rows, (norms * (1 - 4 * relative) - least).numpy(), nothing, nothing)
     head = rows @ directions
     squares = head.square().sum(1)
     rest = (norms - squares).clamp_(min=0).sqrt_()
-    noise = norms * _NOISE  # of rest squared: next to nothing where rest is long, all of it where it is not
-    error = noise / (rest + noise.sqrt() + float(np.finfo(np.float32).tiny))
-    return Split(head, (squares - 4 * noise).numpy(), rest.numpy(), error.numpy())
+    unsure = norms * relative + least  # of rest squared: next to nothing where rest is long, else all of it
+    error = unsure / (rest + unsure.sqrt())
+    return Split(head, (squares - 4 * unsure).numpy(), rest.numpy(), error.numpy())
 
 
 def choose(sample: torch.Tensor, count: int, points: torch.Tensor | None = None) -> torch.Tensor | None:
@@ -75,6 +75,7 @@ def choose(sample: torch.Tensor, count: int, points: torch.Tensor | None = None)
 def _principal(sample: torch.Tensor, count: int) -> torch.Tensor:
     """(d, count) orthonormal, close to the first principal directions: three rounds of subspace iteration."""
     basis = torch.randn((sample.shape[1], count), generator=torch.Generator().manual_seed(0))
+    sample = sample / sample.abs().max().clamp(min=TINY)  # the products below are of the fourth power
     for _ in range(3):
         basis = torch.linalg.qr(sample.T @ (sample @ basis))[0]
     scores = sample @ basis

@@ -37,13 +37,15 @@ class NearestCenter:
         least = np.empty(self.space.count, np.float32)
         nearest = near.copy()
         points = (centers + self.space.shift).astype(np.float32)
-        parts = blocks.alone(lambda: split(torch.from_numpy(centers.astype(np.float32)), self.directions))
+        moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
+        parts = blocks.alone(lambda: split(moved, self.directions))
 
         def work(start: int, stop: int) -> None:
             rows = self.part(start, stop)
             table = (rows.head @ parts.head.T).numpy()
             x = self.space.x[start:stop]
-            raw = x if x.dtype == np.float32 else blocks.float_rows(x, 0, len(x)).numpy()
+            # A copy where rows are not side by side: the compiled loop has other last bits for them.
+            raw = x if x.dtype == np.float32 and x.flags.c_contiguous else blocks.float_rows(x, 0, len(x)).numpy()
             find_nearest(table, *rows[1:], *parts[1:], raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)

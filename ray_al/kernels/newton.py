@@ -12,8 +12,9 @@ from ray_al.kernels import products
 from ray_al.kernels.compiled import compiled
 
 _MAX_STEPS = 300
-_FEW_STEPS = 60  # twice as many as usual data need
+_FEW_STEPS = 60  # of the trust region: twice as many as usual data need
 _MAX_INNER = 2000
+_MAX_SEARCH = 50
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
@@ -96,6 +97,27 @@ class SoftmaxProblem:
             p.mul_(square / before).add_(r)
         return _Step(d, r, False, False)
 
+    def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
+        """The t > 0 at which the slope along d, whose logits are `ahead`, is at most half of what it is at 0, `slope`.
+
+        The value is convex in t: Newton's steps, kept between the ends that are known.
+        """
+        target = float((self._target[ahead.dtype] * ahead).sum())
+        linear = float((point.u * d).sum()) - self.kappa * float((point.z * ahead).sum()) - target
+        square = float(d.square().sum()) - self.kappa * float(ahead.square().sum())
+        low, high, t = 0.0, math.inf, 1.0
+        for _ in range(_MAX_SEARCH):
+            probs = torch.softmax(point.z + t * ahead, 0)
+            mean = (probs * ahead).sum(0)
+            here = float(mean.sum()) + linear + t * square
+            if abs(here) <= 0.5 * abs(slope):
+                break
+            bend = float((probs * (ahead - mean).square()).sum()) + square
+            low, high = (low, t) if here > 0 else (t, high)
+            newton = t - here / bend if bend > 0 else math.inf
+            t = newton if low < newton < min(high, 10 * t) else min(10 * t, (low + high) / 2)
+        return t
+
 
 @compiled
 def bend(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
@@ -122,6 +144,8 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
 
     Trust-region Newton (Lin, Weng & Keerthi 2008): far from the solution Newton steps overshoot, and the radius ends
     the inner iteration early. Near the solution gradients and values are float64: the answer has its digits from them.
+    Where the radius stays small for long, as it does on columns of very different scales or on labels that hardly any
+    penalty keeps apart from certainty, whole steps and a search along them go on.
 
     Raises:
         FloatingPointError: not reached, which a `tol` close to the rounding error can cause.
@@ -133,9 +157,9 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
     radius = math.inf
     inner = torch.bfloat16 if torch.bfloat16 in problem.rows else torch.float32
     for number in range(_MAX_STEPS):
-        hard = number >= _FEW_STEPS  # badly scaled rows: few digits do not lead to the solution
-        if hard and inner == torch.bfloat16:
-            inner = torch.float32
+        hard = number >= _FEW_STEPS
+        if hard:
+            radius, inner = math.inf, torch.float32 if inner == torch.bfloat16 else inner
         if point.u.dtype == torch.float32 and (norm <= _NEAR * first or hard or inner == torch.float64):
             u = point.u.double()
             point = problem.at(u, problem.logits(u))
@@ -147,14 +171,21 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
         # In units of the gradient's norm nothing overflows or vanishes in float32.
         wide = torch.float64 if inner == torch.float64 else torch.float32
         step = problem.newton_step(point.probs.to(wide), (gradient / norm).to(wide), radius / norm, eta, inner)
-        if not step.exact:
-            if inner == torch.float64:
-                raise FloatingPointError(f"conjugate gradients failed at gradient norm {norm}, goal {tol * first}")
+        if not step.exact and inner != torch.float64:
             inner = torch.float32 if inner == torch.bfloat16 else torch.float64
             continue
         d = step.d.to(point.u.dtype) * norm
-        trial = problem.at(point.u + d, point.z + problem.logits(d))
         slope = float((gradient * d).sum())
+        if not slope < 0:
+            break
+        ahead = problem.logits(d)
+        if hard:
+            length = problem.search(point, d, ahead, slope)
+            point = problem.at(point.u + length * d, point.z + length * ahead)
+            gradient = problem.gradient(point)
+            norm = float(gradient.norm())
+            continue
+        trial = problem.at(point.u + d, point.z + ahead)
         promised = 0.5 * (norm * float((d * step.residual).sum()) - slope)
         gain = point.value - trial.value
         radius = _radius(radius, float(d.norm()), slope, gain, promised)
@@ -162,7 +193,7 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
             point = trial
             gradient = problem.gradient(point)
             norm = float(gradient.norm())
-    raise FloatingPointError(f"no convergence in {_MAX_STEPS} steps: gradient norm {norm}, goal {tol * first}")
+    raise FloatingPointError(f"no convergence in {number + 1} steps: gradient norm {norm}, goal {tol * first}")
 
 
 def _radius(radius: float, length: float, slope: float, gain: float, promised: float) -> float:

@@ -9,6 +9,7 @@ product of its own.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -18,12 +19,13 @@ import torch
 
 from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.block import Block
+from ray_al.kernels.budget import Budget
 from ray_al.kernels.fuser import Fuser, Observe
 from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, scratch, widened
 
 R = TypeVar("R")
 
-_HALF_BYTES = 1 << 28  # that a matrix may take once more in bfloat16; beyond it rows are converted in every pass
+HALVES_BYTES = Budget(1 << 29)  # of matrices once more in bfloat16; beyond them rows are converted in every pass
 _SOON = 16  # rough passes before it does: a selection has a few
 
 
@@ -114,7 +116,7 @@ class Rows:
     def _measure_block(self, block: Block, norms: np.ndarray, raw: np.ndarray) -> None:
         at = slice(block.start - self.start, block.stop - self.start)
         distances.measure(block.raw.numpy(), self.shift, norms[at], raw[at])
-        if not np.isfinite(norms[at].sum(dtype=np.float64)):
+        if not norms[at].max() < distances.LARGEST:
             blocks.check_finite(block.raw, self._name, block.start)
             where = f"{self._name} is too large for squared distances in rows {block.start}..{block.stop - 1}"
             raise ValueError(f"{where}: {block.shifted.abs().max()}")
@@ -123,9 +125,10 @@ class Rows:
         """Keep the rows in bfloat16 once it is clear that they are asked about again and again."""
         with self._making_norms:
             self._rough_passes += 1
-            if self._half is None and self._rough_passes > _SOON and 2 * len(self) * self.width <= _HALF_BYTES:
+            size = 2 * len(self) * self.width
+            if self._half is None and self._rough_passes > _SOON and HALVES_BYTES.take(size):
+                weakref.finalize(self, HALVES_BYTES.give, size)
                 half = torch.empty((len(self), self.width), dtype=torch.bfloat16)
-
                 self.sweep(lambda block, _: block.halved(half[block.start - self.start : block.stop - self.start]))
                 self._half = half
 
@@ -135,8 +138,8 @@ class Rows:
         Called from several threads at once, their passes become one. `work` runs in a kernel thread; the block and the
         product are its own only until it returns. What it raises is raised here, and disturbs no other request.
 
-        A `rough` product, of shifted rows, has errors of up to `products.errors()`: it may be worked in bfloat16, and
-        its bits depend on what it was fused with.
+        A `rough` product, of shifted rows, has errors of up to `products.errors(width)`: it may be worked in bfloat16,
+        and its bits depend on what it was fused with.
         """
         if not len(self):
             return []

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.distances import NOISE
+from ray_al.kernels.distances import noise
 
 PANEL = 192  # columns of a fused product: wider ones are no faster
 _STEP = 16  # widths are multiples of it, so that there are few shapes to check
@@ -26,10 +26,12 @@ def _has_halves() -> bool:
 HALVES = _has_halves()
 
 
-def errors() -> tuple[np.float32, np.float32]:
-    """Errors of a rough product: relative to the lengths of its factors, and, of its own rounding, to itself."""
+def errors(width: int) -> tuple[np.float32, np.float32]:
+    """Errors of a rough product of rows of `width` numbers: relative to the lengths of its factors, and, of its own
+    rounding, to itself."""
     # bfloat16 has 8 significant bits: rounding a factor, or the result, changes it by up to 2^-8 of itself.
-    return (np.float32(2.01 * 2.0**-8) + NOISE, np.float32(1.01 * 2.0**-8)) if HALVES else (NOISE, np.float32(0))
+    halves, rounding = (2.01 * 2.0**-8, 1.01 * 2.0**-8) if HALVES else (0.0, 0.0)
+    return np.float32(halves + noise(width)), np.float32(rounding)
 
 
 def widened(columns: torch.Tensor) -> torch.Tensor:

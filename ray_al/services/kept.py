@@ -23,10 +23,14 @@ class Kept:
             try:
                 future.set_result(make())
             except BaseException as error:
-                with self._lock:
-                    del self._made[key]
+                self.forget(key)
                 future.set_exception(error)
         return future.result()
+
+    def forget(self, key: Hashable) -> None:
+        """Make the value again when it is asked for."""
+        with self._lock:
+            self._made.pop(key, None)
 
     def peek(self, key: Hashable) -> Any:
         """The value, or None where it is not made yet."""

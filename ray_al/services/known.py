@@ -10,28 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ray_al.kernels.budget import Budget
+from ray_al.services.kept import Kept
+
 CLUSTERS_BYTES = 2**26  # of clusterings, which strategies ask for again in later rounds
 PROBS_BYTES = 2**30  # of probabilities that badge keeps, all selections together; beyond it they are made anew
 KNOWN_BYTES = 2**29  # of distances to labeled items, kept from round to round
-
-
-class Budget:
-    """Bytes that may be held at a time."""
-
-    def __init__(self, limit: int) -> None:
-        self._left, self._lock = limit, threading.RLock()  # a finalizer may give back while it is held
-
-    def take(self, size: int) -> bool:
-        """Whether `size` bytes are left; they are then taken."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-    def give(self, size: int) -> None:
-        with self._lock:
-            self._left += size
 
 
 class KnownCoverages:
@@ -84,14 +68,18 @@ class KnownClusterings:
     def __init__(self, limit: int) -> None:
         self._left, self._lock = limit, threading.Lock()
         self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()  # longest unused first
+        self._under_way = Kept()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The clustering, read-only; who asks for one that is being made waits for it."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = make()
+        made: np.ndarray = self._under_way.get(key, make)
+        made.flags.writeable = False
         with self._lock:
+            self._under_way.forget(key)
             if key not in self._kept:
                 self._kept[key] = made
                 self._left -= made.nbytes

@@ -186,7 +186,7 @@ class PoolScorer:
         rows = self.reader.read(space, "pool")
         if among is not None:
             return kmeans(rows[Excerpt.of(among).kept], clusters, seed)[0]
-        key = id(self.shard), space, clusters, seed
+        key = self.shard.token, space, clusters, seed
         return self.shard.memory.clusterings.get(key, lambda: kmeans(rows, clusters, seed)[0])
 
     def typicality(self, space: str, groups: list[np.ndarray], neighbors: int) -> list[np.ndarray]:

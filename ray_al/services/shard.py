@@ -71,7 +71,7 @@ class Shard:
         memory: Memory | None = None,
     ) -> None:
         self._reader, self._place, self._observe, self.memory = reader, place, observe, memory or Memory()
-        self._rows = Kept()
+        self._rows, self.token = Kept(), object()  # a token, not an id: that may be another shard's later
 
     def rows(self, space: str, split: str) -> Rows:
         """The shard's rows of a space, the same object for all who ask: it is what fuses their passes."""
@@ -124,7 +124,7 @@ class Shard:
 
         rows = self.rows(task.space, "pool")
         free = _free(rows.count, task.centers, task.exclude)
-        known, key = self.memory.known, (id(self), task.space)
+        known, key = self.memory.known, (self.token, task.space)
         best, count = known.longest(key, task.centers)
         keep = partial(known.keep, key, count)
         coverage = RowCoverage(Euclidean(rows), free, task.seed, best, task.centers[:count], keep)

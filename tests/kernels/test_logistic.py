@@ -9,7 +9,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from ray_al.kernels import newton
 from ray_al.kernels.logistic import ABSENT_BIAS, fit_logistic
+from ray_al.kernels.newton import SoftmaxProblem
 
 
 def probabilities(head, x):
@@ -112,6 +114,21 @@ def test_hard_problems_converge():
             assert np.isfinite(head.weights).all()
             # The bias is free: mean probabilities are the class frequencies.
             np.testing.assert_allclose(probabilities(head, problem).mean(0), np.bincount(y) / 60, atol=1e-4)
+
+
+@pytest.mark.parametrize("spread", [0, 2])
+def test_whole_steps_with_a_search_converge_where_the_trust_region_is_slow(spread, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((200, 12)) * 10 ** rng.uniform(-spread, spread, 12)).astype(np.float32)
+    y = rng.integers(0, 30, 200)
+    (usual,) = fit_logistic([(x, y)], 30, 1e-3)
+    searches, search = [], SoftmaxProblem.search
+    monkeypatch.setattr(newton, "_FEW_STEPS", 3)
+    monkeypatch.setattr(SoftmaxProblem, "search", lambda *args: searches.append(1) or search(*args))
+    (head,) = fit_logistic([(x, y)], 30, 1e-3)
+    assert searches
+    np.testing.assert_allclose(probabilities(head, x), probabilities(usual, x), atol=1e-3)
+    assert objective(head, x, y, 1e-3) == pytest.approx(objective(usual, x, y, 1e-3), rel=1e-6)
 
 
 def test_bad_input_names_the_value():

@@ -65,3 +65,16 @@ def test_equal_centers_give_the_first() -> None:
     centers = np.repeat(x[:20].astype(np.float64), 2, 0) - space.shift
     nearest, _ = NearestCenter(space, centers)(centers, np.full(200, 39, np.int32))
     assert (nearest % 2 == 0).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_neither_the_guess_nor_the_memory_layout_changes_an_answer(offset: float) -> None:
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(2000, 96)) + offset).astype(np.float32)
+    space = Euclidean(x)
+    centers = x[:90].astype(np.float64) - space.shift + rng.normal(size=(90, 96)) * 0.3
+    first = NearestCenter(space, centers)(centers, np.full(2000, -1, np.int32))
+    strided = Euclidean(np.asfortranarray(x))
+    for other, near in ((space, rng.integers(0, 90, 2000)), (space, first[0]), (strided, first[0])):
+        for a, b in zip(first, NearestCenter(other, centers)(centers, near.astype(np.int32)), strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ray_al.kernels import distances, passes, products
+from ray_al.kernels.budget import Budget
 from ray_al.kernels.kcenter import kcenter_greedy
+from ray_al.kernels.kmeans import kmeans
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.passes import Rows
 
@@ -35,7 +37,7 @@ def test_picks_are_the_same(seed: int, kind: str, offset: float) -> None:
     for halves, kept in ((False, 0), (True, 0), (True, 2**20)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(products, "HALVES", halves)
-            patch.setattr(passes, "_HALF_BYTES", kept)
+            patch.setattr(passes, "HALVES_BYTES", Budget(kept))
             patch.setattr(passes, "_SOON", 1)
             found.append([*kcenter_greedy(x, 60, np.arange(40), NO_IDS, 1), *badge(x, probs, 60, np.arange(40), 1)])
     for other in found[1:]:
@@ -43,16 +45,63 @@ def test_picks_are_the_same(seed: int, kind: str, offset: float) -> None:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("scale", [1e-30, 1e-19, 1e-10, 1e10, 1e18])
+def test_picks_at_any_scale_are_those_of_float64(scale: float, halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "HALVES", halves)
+    x = (np.random.default_rng(0).normal(size=(300, 5)) * scale).astype(np.float32)
+    best = np.full(300, np.inf)
+    picks = []
+    for _ in range(40):
+        picks.append(int(best.argmax()))
+        best = np.minimum(best, np.square(x.astype(np.float64) - x[picks[-1]].astype(np.float64)).sum(1))
+    found, _ = kcenter_greedy(x, 39, np.array([0]), NO_IDS, 1)
+    assert [0, *found.tolist()] == picks
+    assignment, _, inertia = kmeans(x, 20, 0)
+    assert len(np.unique(assignment)) == 20
+    means = np.array([x[assignment == c].mean(0, dtype=np.float64) for c in range(20)])
+    wide = x.astype(np.float64)
+    assert inertia == pytest.approx(np.square(wide - means[assignment]).sum(), rel=0.01, abs=1e-37)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_rows_too_large_for_their_distances_are_refused(halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "HALVES", halves)
+    x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) * np.float32(4e18)
+    with pytest.raises(ValueError, match="too large"):
+        kcenter_greedy(x, 5, np.array([0]), NO_IDS, 1)
+    with pytest.raises(ValueError, match="too large"):
+        badge(x, np.full((50, 3), 1 / 3, np.float32), 5, NO_IDS, 1)
+
+
+def _constant(width: int) -> np.ndarray:
+    """Rows of +-1.0039, whose rounding to bfloat16 has the same sign in every place."""
+    signs = np.random.default_rng(0).choice([-1, 1], 64)
+    return (np.ones((64, width)) * signs[:, None] * 1.0039).astype(np.float32)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**20), st.integers(1, 300), st.floats(-3, 3), st.booleans())
+@example(0, 1, 3.0, True)
+@example(0, 70_000, 0.0, False)
 def test_errors_are_no_larger_than_said(seed: int, width: int, spread: float, halves: bool) -> None:
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=(64, width)) * 10 ** (spread * rng.random(width))).astype(np.float32)
+    _check_errors(x, halves)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("width", [1, 257, 70_000])
+def test_errors_of_constant_rows(width: int, halves: bool) -> None:
+    _check_errors(_constant(width), halves)
+
+
+def _check_errors(x: np.ndarray, halves: bool) -> None:
     rows = Rows(x)
     moved = torch.from_numpy(x[:9] - rows.shift)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "HALVES", halves)
-        error, rounding = products.errors()
+        error, rounding = products.errors(x.shape[1])
         rough = np.concatenate(rows.sweep(lambda _, product: product.numpy().copy(), moved, rough=True), axis=1)
     shifted = (x - rows.shift).astype(np.float64)
     true = shifted[:9] @ shifted.T
