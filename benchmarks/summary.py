@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +216,8 @@ SECTIONS = {
     "fused": scale.fused,
     "large_pool_10000000x512_float16": scale.large_pool,
     "large_pool_16000000x50_float32": scale.large_pool,
-    "neighbors": scale.neighbors,
-    "label_propagation": scale.label_propagation,
-    "cg_tolerance": scale.cg_tolerance,
-    "features": scale.features,
     "node_kills": scale.node_kills,
+    **{name: partial(scale.listing, title, name) for name, title in scale.LISTINGS.items()},
 }
 
 

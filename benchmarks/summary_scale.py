@@ -96,20 +96,14 @@ def node_kills(result: dict[str, Any]) -> str:
 Three machines in network namespaces, {result["sweeps"]} sweeps, {sum(result["faults"].values())} faults ({count}): the results {outcome}."""
 
 
-def features(result: dict[str, Any]) -> str:
-    return listing("Images to embeddings", "features", result)
-
-
-def neighbors(result: dict[str, Any]) -> str:
-    return listing("Neighbor graphs", "neighbors", result)
-
-
-def label_propagation(result: dict[str, Any]) -> str:
-    return listing("Label propagation", "label_propagation", result)
-
-
-def cg_tolerance(result: dict[str, Any]) -> str:
-    return listing("Pseudo-labels of solves that stop early", "cg_tolerance", result)
+LISTINGS = {
+    "neighbors": "Neighbor graphs",
+    "label_propagation": "Label propagation",
+    "cg_tolerance": "Pseudo-labels of solves that stop early",
+    "features": "Images to embeddings",
+    "vae": "Auto-encoder and k-means partition",
+    "svc": "SVC with grid search against scikit-learn's",
+}  # results that need no section of their own making
 
 
 def listing(title: str, name: str, result: dict[str, Any]) -> str:

@@ -182,14 +182,6 @@ def linear_uncertainty(
     return out
 
 
-def linear_bald(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """(N,) float32 mutual information, in nats, of the label and the member of a committee (T, C, d), (T, C).
-
-    One pass over the rows for all members.
-    """
-    return linear_uncertainty(x, weights, bias, BALD)
-
-
 def _committee_scores(
     x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray, score: str, classes: np.ndarray | None
 ) -> np.ndarray:

@@ -15,7 +15,7 @@ from ray_al.kernels.kmeans import kmeans
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.logistic import fit_logistic
 from ray_al.kernels.neighbors import build_index, nearest, neighbors_of
-from ray_al.kernels.top_scores import SCORES, linear_bald, linear_probs, linear_uncertainty, uncertainty
+from ray_al.kernels.top_scores import SCORES, linear_probs, linear_uncertainty, uncertainty
 from ray_al.kernels.typicality import typicality
 from tests.kernels.matrices import NO_IDS
 
@@ -35,7 +35,11 @@ def everything() -> list[np.ndarray]:
     for score in SCORES:
         results += [uncertainty(probs, score), linear_uncertainty(x, weights, bias, score)]
     committee = np.stack([weights, weights[::-1]]), np.stack([bias, bias])
-    results += [linear_bald(x, *committee), linear_probs(x, *committee), uncertainty(np.stack([probs] * 2), "bald")]
+    results += [
+        linear_uncertainty(x, *committee, "bald"),
+        linear_probs(x, *committee),
+        uncertainty(np.stack([probs] * 2), "bald"),
+    ]
     results += [*kcenter_greedy(x, 300, np.arange(5), NO_IDS, 0), np.array(covering_radius(x, np.arange(100)))]
     results += badge(x, probs, 300, NO_IDS, 0)
     assignment, centers, inertia = kmeans(x, 12, 0, max_iter=4)

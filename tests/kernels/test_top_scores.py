@@ -8,7 +8,7 @@ from scipy.special import entr, softmax
 from scipy.stats import chisquare
 
 from ray_al.kernels import compiled
-from ray_al.kernels.top_scores import SCORES, linear_bald, linear_probs, linear_uncertainty, top_k, uncertainty
+from ray_al.kernels.top_scores import SCORES, linear_probs, linear_uncertainty, top_k, uncertainty
 from tests.kernels.matrices import NO_IDS, matrices
 
 
@@ -64,7 +64,7 @@ def test_scores_of_a_committee(x, classes, members, seed, size):
     probs = softmax(logits, axis=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scores, mean = linear_bald(x, weights, bias), linear_probs(x, weights, bias)
+        scores, mean = linear_uncertainty(x, weights, bias, "bald"), linear_probs(x, weights, bias)
     assert scores.dtype == mean.dtype == np.float32
     assert (scores >= 0).all()
     np.testing.assert_allclose(scores, naive_bald(probs), atol=2e-4)
@@ -79,9 +79,9 @@ def test_scores_of_a_committee(x, classes, members, seed, size):
 def test_members_that_agree_share_nothing_and_sure_ones_that_differ_share_all():
     x, weights = np.ones((3, 1), np.float32), np.zeros((2, 3, 1), np.float32)
     same = np.array([[0.3, 2.0, -1.0]] * 2, np.float32)
-    np.testing.assert_allclose(linear_bald(x, weights, same), 0, atol=3e-7)
+    np.testing.assert_allclose(linear_uncertainty(x, weights, same, "bald"), 0, atol=3e-7)
     apart = np.array([[0, -1e4, -1e4], [-1e4, 0, -1e4]], np.float32)  # probabilities 0 and 1
-    np.testing.assert_allclose(linear_bald(x, weights, apart), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(linear_uncertainty(x, weights, apart, "bald"), np.log(2), rtol=1e-6)
     sure = np.eye(3)[[[0, 0], [0, 1]]]  # (2, 2, 3)
     np.testing.assert_allclose(uncertainty(sure, "bald"), [0, np.log(2)], rtol=1e-6)
 
@@ -145,13 +145,13 @@ def test_bad_input_names_the_value():
     with pytest.raises(ValueError, match=r"bald compares the members of a committee.*\(4, 2\)"):
         linear_uncertainty(x, weights, bias, "bald")
     with pytest.raises(ValueError, match=r"weights \(2, 4, 3\) and bias \(2, 4\) do not fit x \(3, 2\)"):
-        linear_bald(x, np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), np.float32))
+        linear_uncertainty(x, np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), np.float32), "bald")
     with pytest.raises(ValueError, match="weights holds nan"):
-        linear_bald(x, np.full((2, 4, 2), np.nan, np.float32), np.zeros((2, 4), np.float32))
+        linear_uncertainty(x, np.full((2, 4, 2), np.nan, np.float32), np.zeros((2, 4), np.float32), "bald")
     with pytest.raises(ValueError, match="x is inf at row 1"):
-        linear_bald(bad, np.ones((2, 4, 2), np.float32), np.zeros((2, 4), np.float32))
+        linear_uncertainty(bad, np.ones((2, 4, 2), np.float32), np.zeros((2, 4), np.float32), "bald")
     with pytest.raises(ValueError, match="the logits of row 0 are not finite"):
-        linear_bald(x + 1, np.full((2, 4, 2), 3e38, np.float32), np.zeros((2, 4), np.float32))
+        linear_uncertainty(x + 1, np.full((2, 4, 2), 3e38, np.float32), np.zeros((2, 4), np.float32), "bald")
     with pytest.raises(ValueError, match=r"probs \(T, n, C\) of T members, got shape \(3, 2\)"):
         uncertainty(x, "bald")
     with pytest.raises(ValueError, match="probs is inf at row 1"):
