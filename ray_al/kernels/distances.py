@@ -132,20 +132,25 @@ def outer_bounds(
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
 def outer_square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
-    """|q h - q' h'|^2 of outer products, in float64: q h - q' h' = q (h - h') + (q - q') h', so 0 for equal rows."""
-    qq, cross_q, dq = 0.0, 0.0, 0.0
+    """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows.
+
+    With q' = c q + r, r orthogonal to q: it is |q|^2 |h - c h'|^2 + |r|^2 |h'|^2, where nothing cancels.
+    """
+    qq, both = 0.0, 0.0
     for k in range(len(q)):
-        own, difference = np.float64(q[k]), np.float64(q[k]) - np.float64(other_q[k])
-        qq += own * own
-        cross_q += own * difference
-        dq += difference * difference
-    hh, cross_h, dh = 0.0, 0.0, 0.0
+        qq += np.float64(q[k]) * np.float64(q[k])
+        both += np.float64(q[k]) * np.float64(other_q[k])
+    c = both / qq if qq > 0.0 else 0.0
+    rr, ss, hh = 0.0, 0.0, 0.0
+    for k in range(len(q)):
+        r = np.float64(other_q[k]) - c * np.float64(q[k])
+        rr += r * r
     for k in range(len(h)):
-        other, difference = np.float64(other_h[k]), np.float64(h[k]) - np.float64(other_h[k])
+        other = np.float64(other_h[k])
+        s = np.float64(h[k]) - c * other
+        ss += s * s
         hh += other * other
-        cross_h += other * difference
-        dh += difference * difference
-    return max(qq * dh + dq * hh + 2.0 * cross_q * cross_h, 0.0)
+    return qq * ss + rr * hh
 
 
 @compiled

@@ -134,9 +134,10 @@ class GradientEmbedding:
         q = self._q(block.start, block.stop)
         if q.ndim != 2 or len(q) != block.stop - block.start:
             raise ValueError(f"probs of rows {block.start}..{block.stop - 1} has shape {tuple(q.shape)}")
+        raw = self._raw_norms[block.start - self.start : block.stop - self.start]
         with np.errstate(all="ignore"):
-            norms = q.square().sum(1).numpy() * self._raw_norms[block.start - self.start : block.stop - self.start]
-        if not norms.max() < distances.LARGEST:
+            norms = q.square().sum(1).numpy() * raw
+        if not max(norms.max(), raw.max()) < distances.LARGEST:
             blocks.check_finite(q, "probs", block.start)
             raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {block.raw.abs().max()}")
         return norms
@@ -187,7 +188,9 @@ class GradientEmbedding:
         """(4, n), as `distances.outer_bounds` wants them, of squared norms of q h, of h, and of shifted h."""
         width = self.matrix.width
         noise = distances.noise(width) * (raw_norms + norms) + width * distances.TINY
-        return np.stack([_sure(both, classes), (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
+        # What is too small for a product of residuals is lost before their rows' lengths make it larger.
+        lost = np.float32(4 * classes * distances.TINY) * np.maximum(raw_norms, 1)
+        return np.stack([_sure(both, classes) - lost, (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
@@ -203,8 +206,8 @@ class GradientEmbedding:
 
 
 def _outer_distance(q: torch.Tensor, h: torch.Tensor, other_q: torch.Tensor, other_h: torch.Tensor) -> torch.Tensor:
-    """|q h - q' h'|^2 from the differences: q h - q' h' = q (h - h') + (q - q') h'; 0 for equal rows."""
-    dq, dh = q - other_q, h - other_h
-    both = (q * dq).sum(-1) * (dh * other_h).sum(-1)
-    total = q.square().sum(-1) * dh.square().sum(-1) + dq.square().sum(-1) * other_h.square().sum(-1) + 2 * both
-    return total.clamp_(min=0)
+    """`distances.outer_square` of many pairs."""
+    squares = q.square().sum(-1)
+    c = torch.where(squares > 0, (q * other_q).sum(-1) / squares, 0.0)[:, None]
+    across, along = (other_q - c * q).square().sum(-1), (h - c * other_h).square().sum(-1)
+    return squares * along + across * other_h.square().sum(-1)

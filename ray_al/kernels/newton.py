@@ -15,6 +15,7 @@ _MAX_STEPS = 300
 _FEW_STEPS = 60  # of the trust region: twice as many as usual data need
 _MAX_INNER = 2000
 _MAX_SEARCH = 50
+_MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
@@ -98,9 +99,10 @@ class SoftmaxProblem:
         return _Step(d, r, False, False)
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
-        """The t > 0 at which the slope along d, whose logits are `ahead`, is at most half of what it is at 0, `slope`.
+        """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.
 
-        The value is convex in t: Newton's steps, kept between the ends that are known.
+        The value is convex in t, and its derivative at 0 is `slope`: Newton's steps, kept between the ends that are
+        known. Where they do not get there, the farthest t at which it still falls; 1 where rounding hides all of it.
         """
         target = float((self._target[ahead.dtype] * ahead).sum())
         linear = float((point.u * d).sum()) - self.kappa * float((point.z * ahead).sum()) - target
@@ -110,13 +112,13 @@ class SoftmaxProblem:
             probs = torch.softmax(point.z + t * ahead, 0)
             mean = (probs * ahead).sum(0)
             here = float(mean.sum()) + linear + t * square
-            if abs(here) <= 0.5 * abs(slope):
-                break
+            if 0.5 * slope <= here <= 0:
+                return t
             bend = float((probs * (ahead - mean).square()).sum()) + square
             low, high = (low, t) if here > 0 else (t, high)
             newton = t - here / bend if bend > 0 else math.inf
             t = newton if low < newton < min(high, 10 * t) else min(10 * t, (low + high) / 2)
-        return t
+        return low or 1.0
 
 
 @compiled
@@ -154,7 +156,7 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
     point = problem.at(start, torch.zeros((problem.classes, problem.count)))
     gradient = problem.gradient(point)
     first = norm = float(gradient.norm())
-    radius = math.inf
+    radius, cut = math.inf, 0
     inner = torch.bfloat16 if torch.bfloat16 in problem.rows else torch.float32
     for number in range(_MAX_STEPS):
         hard = number >= _FEW_STEPS
@@ -176,7 +178,8 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
             continue
         d = step.d.to(point.u.dtype) * norm
         slope = float((gradient * d).sum())
-        if not slope < 0:
+        cut += not step.exact
+        if not slope < 0 or cut > _MAX_CUT:
             break
         ahead = problem.logits(d)
         if hard:

@@ -126,11 +126,16 @@ class Rows:
         with self._making_norms:
             self._rough_passes += 1
             size = 2 * len(self) * self.width
-            if self._half is None and self._rough_passes > _SOON and HALVES_BYTES.take(size):
-                weakref.finalize(self, HALVES_BYTES.give, size)
+            if self._half is not None or self._rough_passes <= _SOON or not HALVES_BYTES.take(size):
+                return
+            try:
                 half = torch.empty((len(self), self.width), dtype=torch.bfloat16)
                 self.sweep(lambda block, _: block.halved(half[block.start - self.start : block.stop - self.start]))
-                self._half = half
+            except BaseException:
+                HALVES_BYTES.give(size)
+                raise
+            self._half = half
+            weakref.finalize(self, HALVES_BYTES.give, size)
 
     def sweep(self, work: Work[R], columns: torch.Tensor | None = None, rough: bool = False) -> list[R]:
         """[work(block, product)] over all blocks, in order; product (c, n) is columns (c, d) times the rows.

@@ -66,7 +66,7 @@ class KnownClusterings:
     """Clusterings made before: for a trajectory they are the same in every round with as many clusters."""
 
     def __init__(self, limit: int) -> None:
-        self._left, self._lock = limit, threading.Lock()
+        self._limit, self._left, self._lock = limit, limit, threading.Lock()
         self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()  # longest unused first
         self._under_way = Kept()
 
@@ -76,11 +76,17 @@ class KnownClusterings:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made: np.ndarray = self._under_way.get(key, make)
+        made: np.ndarray = self._under_way.get(key, lambda: self._keep(key, make))
+        return made
+
+    def _keep(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        with self._lock:
+            kept = self._kept.get(key)  # it was done a moment ago
+        made = make() if kept is None else kept
         made.flags.writeable = False
         with self._lock:
             self._under_way.forget(key)
-            if key not in self._kept:
+            if kept is None and made.nbytes <= self._limit:
                 self._kept[key] = made
                 self._left -= made.nbytes
             while self._left < 0:

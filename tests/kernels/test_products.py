@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ray_al.kernels import distances, passes, products
 from ray_al.kernels.budget import Budget
+from ray_al.kernels.geometry import GradientEmbedding
 from ray_al.kernels.kcenter import kcenter_greedy
 from ray_al.kernels.kmeans import kmeans
 from ray_al.kernels.kmeanspp import badge
@@ -72,6 +73,36 @@ def test_rows_too_large_for_their_distances_are_refused(halves: bool, monkeypatc
         kcenter_greedy(x, 5, np.array([0]), NO_IDS, 1)
     with pytest.raises(ValueError, match="too large"):
         badge(x, np.full((50, 3), 1 / 3, np.float32), 5, NO_IDS, 1)
+
+
+def test_gradients_whose_lengths_would_overflow_are_refused_and_unlike_ones_keep_their_distance() -> None:
+    signs = np.repeat([1, -1], 160)
+    rng = np.random.default_rng(0)
+    h = np.stack([1e18 * (1 + 0.2 * rng.permutation(signs)) for _ in range(40)]).astype(np.float32)
+    probs = np.tile(np.array([[0.9, 0.1, 0, 0], [0, 0, 0.9, 0.1]], np.float32), (20, 1))
+    with pytest.raises(ValueError, match="too large"):
+        badge(h, probs, 6, NO_IDS, 0)
+    assert len(badge(h / 1e3, probs, 6, NO_IDS, 0)[0]) == 6
+    q, other_q = np.float32([0.3, -0.3]), np.float32([1e-9, -1e-9])
+    h, other_h = np.float32([1, 0]), np.float32([0, 1e9])
+    true = np.square(np.outer(q, h).astype(float) - np.outer(other_q, other_h).astype(float)).sum()
+    assert distances.outer_square(q, h, other_q, other_h) == pytest.approx(true, rel=1e-6)
+    assert distances.outer_square(other_q, other_h, q, h) == pytest.approx(true, rel=1e-6)
+    assert distances.outer_square(q, h, q, h) == 0
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_duplicates_of_nearly_certain_rows_are_at_distance_0(halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "HALVES", halves)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        h = (rng.normal(size=(40, 20)) * 1e4).astype(np.float32)
+        probs = np.abs(rng.normal(size=(40, 4)) * 1e-23).astype(np.float32)
+        probs[:, 0] = 1
+        h[20:], probs[20:] = h[:20], probs[:20]
+        best = np.full(40, np.inf)
+        GradientEmbedding(h, probs).cover(best, np.arange(20))
+        assert (best == 0).all()
 
 
 def _constant(width: int) -> np.ndarray:
