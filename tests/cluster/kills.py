@@ -91,7 +91,8 @@ def run_and_kill(
 
 def _rounds(folder: Path) -> int:
     """Rounds on record so far, a finished trajectory counting as one."""
-    return sum(1 for _ in (folder / "ledger").glob("**/*.parquet"))
+    # os.walk, as folders of finished trajectories are removed meanwhile
+    return sum(name.endswith(".parquet") for _, _, names in os.walk(folder / "ledger") for name in names)
 
 
 def _kill(driver: psutil.Process, victim: str) -> bool:
