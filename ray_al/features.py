@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,6 +22,9 @@ from ray_al.data.embeddings.shards import RUN, ShardFolder, claimed, encode, wri
 from ray_al.data.faults import DataError, choices
 from ray_al.data.items.listing import Listing
 from ray_al.data.items.sources import ImageSource, list_images, parse_source
+
+if TYPE_CHECKING:
+    from ray_al.cluster.connect import Stop
 
 _VERSIONS = ("torch", "torchvision", "pillow", "numpy")  # another release of these may give other bits
 
@@ -120,7 +123,7 @@ def run_features(
     with claimed(folder.path), contextlib.ExitStack() as stack:
         device, joined = _device(request, folder, address), False
         if device is None:  # what there is, only the cluster can say
-            stack.enter_context(_cluster(address, cpus, dashboard, console))
+            stop = stack.enter_context(_cluster(address, cpus, dashboard, console))
             from ray_al.cluster.extraction_pool import has_gpus
 
             device, joined = "cuda" if has_gpus() else "cpu", True
@@ -132,8 +135,8 @@ def run_features(
         started, images = time.monotonic(), 0
         if any(folder.missing(split, len(items)) for split, items in listing.splits.items()):
             if not joined:
-                stack.enter_context(_cluster(address, cpus, dashboard, console))
-            images = _compute(request, loaded, listing, folder, device, address is None, console)
+                stop = stack.enter_context(_cluster(address, cpus, dashboard, console))
+            images = _compute(request, loaded, listing, folder, device, address is None, console, stop)
         seconds = time.monotonic() - started
         manifest = finish(folder, listing, settings)
         write_whole(folder.path / RUN, encode(_run(request, images, seconds)))
@@ -160,16 +163,17 @@ def _device(request: Request, folder: ShardFolder, address: str | None) -> str |
 
 
 @contextlib.contextmanager
-def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[None]:
-    from ray_al.cluster.connect import connected, stop_on_sigterm
+def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[Stop]:
+    from ray_al.cluster.connect import Stop, connected
 
-    with connected(address, cpus, dashboard, console), stop_on_sigterm():
-        yield
+    with connected(address, cpus, dashboard, console), Stop().listening() as stop:
+        yield stop
 
 
 def _compute(
-    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, device: str, local: bool, console: Console
-) -> int:
+    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, device: str, local: bool, console: Console,
+    stop: Stop,
+) -> int:  # fmt: skip
     """Compute the missing shards and show how it goes. Returns the number of images embedded."""
     from ray_al.cluster.extract import extract
     from ray_al.cluster.extraction_pool import choose_pool
@@ -187,6 +191,7 @@ def _compute(
         for done in extract(listing, loaded, folder, request.batch, pool, request.strict):
             images += done.images
             progress.advance(done)
+            stop.check()
     return images
 
 

@@ -106,15 +106,28 @@ def _local_address() -> str:
         raise ConfigError(["--address auto: no Ray cluster was started on this machine (ray start --head)"]) from None
 
 
-@contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """A batch system's notice stops a run as cleanly as Ctrl-C does."""
+class Stop:
+    """Ctrl-C, and SIGTERM, a batch system's notice: KeyboardInterrupt at once, and again in every later `check`.
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    Python loses an exception raised while a destructor or a weak reference's callback happens to run.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def check(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

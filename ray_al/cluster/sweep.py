@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ray_al.assemble import DataKeys, materialize
 from ray_al.cluster.autoscaler import coming_nodes
-from ray_al.cluster.connect import cluster_nodes, connected, machines, stop_on_sigterm
+from ray_al.cluster.connect import Stop, cluster_nodes, connected, machines
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
 from ray_al.cluster.placement import spread
 from ray_al.cluster.prepare import TaskPreparer
@@ -24,7 +24,7 @@ from ray_al.cluster.progress import Progress
 from ray_al.cluster.resources import Demand, Node, demand, node_faults
 from ray_al.cluster.services import start_services
 from ray_al.cluster.trial import Session, trial
-from ray_al.cluster.turns import Cells, InTurn, Silent
+from ray_al.cluster.turns import Cells, InTurn, Silent, Stopping
 from ray_al.cluster.vae_training import VaeTraining
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
@@ -101,9 +101,9 @@ class _Run:
         progress = Progress(sweep.trajectories, at_start, folder, self.console)
         clock, stopped = Clock(), False
         try:
-            with stop_on_sigterm():  # after Ray's own handler, which would end this process at once
+            with Stop().listening() as stop:  # after Ray's own handler, which would end this process at once
                 if todo:
-                    self._trials(todo, progress, clock)
+                    self._trials(todo, progress, clock, stop)
         except KeyboardInterrupt:
             stopped = True
         clock.stop()
@@ -117,7 +117,7 @@ class _Run:
             self.console.print(text, style="red", markup=False)
         return Outcome(len(progress.done), len(names), progress.failed, stopped, clock.seconds, clock.cpu_seconds)
 
-    def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock) -> None:
+    def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock, stop: Stop) -> None:
         sweep, uri = self.sweep, _uri(self.sweep)
         want = demand(sweep.resources, todo, [*cluster_nodes(), *self.coming])
         datasets = _build_artifacts(sweep, todo, self.console, self.coming)
@@ -127,7 +127,7 @@ class _Run:
         with progress:
             clock.start()
             session = Session(uri, sweep.name, datasets, services, sweep.share_fits)
-            _fit(todo, session, want, sweep.resources.retries, progress)
+            _fit(todo, session, want, sweep.resources.retries, progress, stop)
 
 
 class Clock:
@@ -147,7 +147,7 @@ class Clock:
 
 
 def _fit(
-    todo: Sequence[TrajectoryConfig], session: Session, want: Demand, retries: int, progress: Progress
+    todo: Sequence[TrajectoryConfig], session: Session, want: Demand, retries: int, progress: Progress, stop: Stop
 ) -> None:  # fmt: skip
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * want.slots + 4)
     with tempfile.TemporaryDirectory(prefix="ray-al-") as scratch:
@@ -170,7 +170,7 @@ def _fit(
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[progress, Silent()],
+                callbacks=[progress, Stopping(stop), Silent()],
                 failure_config=tune.FailureConfig(max_failures=retries),
             ),
         )

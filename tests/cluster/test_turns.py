@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 from types import SimpleNamespace
 
+import pytest
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
-from ray_al.cluster.turns import HELD, KEPT_TRIALS, Cells, InTurn
+from ray_al.cluster.connect import Stop
+from ray_al.cluster.turns import HELD, KEPT_TRIALS, Cells, InTurn, Stopping
 from ray_al.config import parse_sweep
 
 
@@ -63,3 +66,20 @@ def test_tune_still_holds_trials_by_these_names() -> None:
     """A release of Ray that renames them would let the driver grow with the grid, silently."""
     source = inspect.getsource(TuneController.__init__)
     assert all(f"self.{held}" in source for held in HELD)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_destructor_lost_ends_the_run_at_the_next_step(number: signal.Signals) -> None:
+    class Unlucky:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with Stop().listening() as stop:
+        callback = Stopping(stop)
+        callback.on_step_begin(1, [])
+        Unlucky()  # KeyboardInterrupt is raised in here, and goes nowhere
+        with pytest.raises(KeyboardInterrupt):
+            callback.on_step_begin(2, [])
+    assert signal.getsignal(number) == before
