@@ -1,6 +1,6 @@
 """Grids of active-learning experiments on Ray."""
 
-from ray_al.results.load import load_results
+from ray_al.results.load import load_epochs, load_results
 
 __version__ = "0.1.0"
-__all__ = ["load_results"]
+__all__ = ["load_epochs", "load_results"]

@@ -13,8 +13,7 @@ import pandas as pd
 
 from ray_al.reproduction.claims import Arm, NotRun, sweep_file
 from ray_al.reproduction.settings import settings_of
-from ray_al.results.epochs import load_epochs
-from ray_al.results.load import load_results
+from ray_al.results.load import load_epochs, load_results
 from ray_al.results.selection import ok_rounds, trajectories
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError

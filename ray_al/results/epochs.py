@@ -7,16 +7,13 @@ another trajectory, a state) has none.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from ray_al.results.ledger import parquet_bytes
 from ray_al.results.schema import TrajectoryName
 from ray_al.storage import Storage
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FOLDER = "epochs"
 
@@ -29,14 +26,12 @@ def write_epochs(sweep: Storage, name: TrajectoryName, round: int, rows: Sequenc
     sweep.write(f"{FOLDER}/{name.trajectory_id}/round-{round:05d}.parquet", parquet_bytes(table))
 
 
-def load_epochs(sweep: Storage) -> pd.DataFrame:
-    """All epochs on record in a sweep's folder, by trajectory and round; empty when no learner reported any."""
-    import pandas as pd
+def read_epochs(sweep: Storage) -> list[pa.Table]:
+    """All epochs on record in a sweep's folder, a table for each trajectory and round."""
     import pyarrow.parquet as pq
 
-    frames = [
-        pq.read_table(pa.BufferReader(sweep.read(f"{FOLDER}/{trajectory}/{part}"))).to_pandas()
+    return [
+        pq.read_table(pa.BufferReader(sweep.read(f"{FOLDER}/{trajectory}/{part}")))
         for trajectory in sorted(sweep.list(FOLDER))
         for part in sorted(sweep.list(f"{FOLDER}/{trajectory}"))
     ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

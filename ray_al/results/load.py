@@ -22,11 +22,31 @@ def load_results(path: str | Path | Storage) -> pd.DataFrame:
     """
     from ray_al.results.dataset import read_sweep
 
-    sweep = path if isinstance(path, Storage) else Storage.open(path)
-    if not sweep.list():
-        raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
-    frame = read_sweep(sweep).to_pandas()
+    frame = read_sweep(_sweep(path)).to_pandas()
     # Failure rows have no counts; a nullable type keeps those of all other rows whole numbers.
     frame = frame.astype(dict.fromkeys(("labels", "n_labeled", "n_synthetic"), "Int64") | {"fit_shared": "boolean"})
     keys = ["dataset", "learner", "protocol", "strategy", "seed", "trajectory_id", "round"]
     return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def load_epochs(path: str | Path | Storage) -> pd.DataFrame:
+    """Load what learners reported of their epochs in a sweep's folder (local path or URI): one row per epoch.
+
+    In order of trajectory, round and epoch; empty when no learner reported any. See docs/papers.md for the columns.
+
+    Raises:
+        FileNotFoundError: the folder holds no results.
+    """
+    import pandas as pd
+
+    from ray_al.results.epochs import read_epochs
+
+    tables = read_epochs(_sweep(path))
+    return pd.concat([table.to_pandas() for table in tables], ignore_index=True) if tables else pd.DataFrame()
+
+
+def _sweep(path: str | Path | Storage) -> Storage:
+    sweep = path if isinstance(path, Storage) else Storage.open(path)
+    if not sweep.list():
+        raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
+    return sweep

@@ -20,6 +20,7 @@ import ray
 from ray_al import cli
 from ray_al import features as module
 from ray_al.cluster import extraction_pool
+from ray_al.cluster.connect import Stop
 from ray_al.cluster.extract import Pool
 from ray_al.data.embeddings.read import open_embeddings
 from ray_al.data.faults import DataError
@@ -60,7 +61,7 @@ def extraction(place: Path) -> Iterator[InOneRay]:
         _node_ip_address="127.0.0.1",
         log_to_driver=False,
     )
-    joined, module._cluster = module._cluster, lambda *args: contextlib.nullcontext()
+    joined, module._cluster = module._cluster, lambda *args: contextlib.nullcontext(Stop())
     yield InOneRay(place)
     module._cluster = joined
     ray.shutdown()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ray_al import load_epochs
 from ray_al.assemble import run_locally
 from ray_al.config import load_sweep
-from ray_al.results.epochs import load_epochs
 from ray_al.storage import Storage
 from tests.cluster.test_command import ray_al
 
@@ -71,7 +71,7 @@ def test_a_run_records_the_epochs(tmp_path: Path) -> None:
     file = str(SWEEPS / "rethinking_mnist.yaml")
     done = ray_al(tmp_path, "run", file, "--smoke", "--no-dashboard", *[w for word in words for w in ("--set", word)])
     assert done.returncode == 0, done.stdout + done.stderr
-    epochs = load_epochs(Storage.open(tmp_path / "rethinking-mnist-smoke"))
+    epochs = load_epochs(tmp_path / "rethinking-mnist-smoke")
     rounds = epochs.groupby(["strategy", "round"]).stage.apply(list).to_dict()
     fitted = [rounds.pop(("random", 0), None), rounds.pop(("jlp", 0), None)]
     assert rounds == {("random", 1): ["sup", "semi", "semi"], ("jlp", 1): ["sup", "semi", "semi"]}

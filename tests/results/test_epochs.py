@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ray_al.results.epochs import load_epochs, write_epochs
+import pytest
+
+from ray_al import load_epochs
+from ray_al.results.epochs import write_epochs
 from ray_al.results.schema import TrajectoryName
 from ray_al.results.tensorboard import write_scalars
 from ray_al.storage import Storage
@@ -23,12 +26,15 @@ def name(trajectory: str) -> TrajectoryName:
 
 def test_epochs_come_back_with_the_columns_of_all(tmp_path: Path) -> None:
     storage = Storage.open(tmp_path)
-    assert load_epochs(storage).empty
+    with pytest.raises(FileNotFoundError, match="no sweep in"):
+        load_epochs(tmp_path)
+    storage.write("sweep.json", b"{}")
+    assert load_epochs(tmp_path).empty
     write_epochs(storage, name("b"), 1, ROWS)
     write_epochs(storage, name("a"), 0, ROWS[:1])
     write_epochs(storage, name("b"), 0, ROWS[:1])
     write_epochs(storage, name("b"), 1, ROWS)  # a round that ran again replaces its file
-    frame = load_epochs(storage)
+    frame = load_epochs(tmp_path)
     assert frame.trajectory_id.tolist() == ["a", "b", "b", "b"]
     assert frame["round"].tolist() == [0, 0, 1, 1]
     assert frame.loss.tolist() == [2.5, 2.5, 2.5, 1.25]
