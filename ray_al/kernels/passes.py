@@ -65,10 +65,10 @@ class Rows:
         self.stop = min(number * (part + 1) // parts * self.block, self.count)
         address = x.__array_interface__["data"][0]
         self._direct = x.dtype == np.float32 and x.flags.c_contiguous and address % 64 == 0
-        self._constants, self._making_norms = threading.Lock(), threading.Lock()
+        self._constants, self._measuring = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
-        self._rough_passes = 0
+        self._halving, self._rough_passes = False, 0
         self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self._sizes = {min(self.block, self.count), self.count % self.block or self.block}  # of the blocks
 
@@ -106,7 +106,9 @@ class Rows:
         return self._measure()[1]
 
     def _measure(self) -> tuple[np.ndarray, np.ndarray]:
-        with self._making_norms:
+        if self._measured is not None:  # without the lock, for kernel threads ask, and its holder waits for them
+            return self._measured
+        with self._measuring:
             if self._measured is None:
                 norms, raw = np.empty(len(self), np.float32), np.empty(len(self), np.float32)
                 self.sweep(lambda block, _: self._measure_block(block, norms, raw))
@@ -123,19 +125,22 @@ class Rows:
 
     def _keep_half(self) -> None:
         """Keep the rows in bfloat16 once it is clear that they are asked about again and again."""
-        with self._making_norms:
+        size = 2 * len(self) * self.width
+        with self._constants:
             self._rough_passes += 1
-            size = 2 * len(self) * self.width
-            if self._half is not None or self._rough_passes <= _SOON or not HALVES_BYTES.take(size):
+            if self._halving or self._rough_passes <= _SOON or not HALVES_BYTES.take(size):
                 return
-            try:
-                half = torch.empty((len(self), self.width), dtype=torch.bfloat16)
-                self.sweep(lambda block, _: block.halved(half[block.start - self.start : block.stop - self.start]))
-            except BaseException:
-                HALVES_BYTES.give(size)
-                raise
-            self._half = half
-            weakref.finalize(self, HALVES_BYTES.give, size)
+            self._halving = True
+        # Passes that come meanwhile do without.
+        try:
+            half = torch.empty((len(self), self.width), dtype=torch.bfloat16)
+            self.sweep(lambda block, _: block.halved(half[block.start - self.start : block.stop - self.start]))
+        except BaseException:
+            HALVES_BYTES.give(size)
+            self._halving = False
+            raise
+        self._half = half
+        weakref.finalize(self, HALVES_BYTES.give, size)
 
     def sweep(self, work: Work[R], columns: torch.Tensor | None = None, rough: bool = False) -> list[R]:
         """[work(block, product)] over all blocks, in order; product (c, n) is columns (c, d) times the rows.

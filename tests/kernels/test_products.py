@@ -1,5 +1,8 @@
 """Rough products only save work: what is picked, and at what distance, has the same bits."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ray_al.kernels import distances, passes, products
+from ray_al.kernels.block import Block
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.geometry import GradientEmbedding
 from ray_al.kernels.kcenter import kcenter_greedy
@@ -150,3 +154,34 @@ def test_measures_are_those_of_float64() -> None:
     distances.to_half(x, shift, half.view(torch.uint16).numpy())
     assert torch.equal(half, torch.from_numpy(x - shift).bfloat16())
     np.testing.assert_allclose(raw, np.square(x.astype(np.float64)).sum(1), rtol=2e-6)
+
+
+def test_a_pass_asks_for_norms_while_another_waits_to_keep_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "HALVES", True)
+    rows = passes.Rows(np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32))
+    columns = torch.ones((1, 8))
+    first = rows.norms[0]
+    for _ in range(passes._SOON):
+        rows.sweep(lambda block, product: None, columns, rough=True)
+    inside, proceed, found = threading.Event(), threading.Event(), []
+
+    def slow(block: Block, product: torch.Tensor) -> None:
+        inside.set()
+        proceed.wait(10)
+        found.append(rows.norms[0])
+
+    others = [
+        threading.Thread(target=rows.sweep, args=(slow,), daemon=True),
+        threading.Thread(target=rows.sweep, args=(lambda block, product: None, columns, True), daemon=True),
+    ]
+    others[0].start()
+    assert inside.wait(10)
+    others[1].start()
+    while not rows._fuse._waiting:
+        time.sleep(0.01)
+    proceed.set()
+    for thread in others:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert found == [first]
+    assert rows._half is not None
