@@ -109,7 +109,8 @@ def _local_address() -> str:
 class Stop:
     """Ctrl-C, and SIGTERM, a batch system's notice: KeyboardInterrupt at once, and again in every later `check`.
 
-    Python loses an exception raised while a destructor or a weak reference's callback happens to run.
+    Python loses an exception raised while a destructor or a weak reference's callback happens to run; and a process
+    that a script started in the background ignores Ctrl-C, by which a lost lease also ends a run.
     """
 
     def __init__(self) -> None:

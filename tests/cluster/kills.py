@@ -78,9 +78,10 @@ def run_and_kill(
     with open(sweep.file.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            deadline = time.monotonic() + timeout
-            while process.poll() is None and _rounds(sweep.folder) < after_rounds and time.monotonic() < deadline:
+            deadline, seen = time.monotonic() + timeout, _rounds(sweep.folder)
+            while process.poll() is None and len(seen) < after_rounds and time.monotonic() < deadline:
                 time.sleep(0.02)
+                seen |= _rounds(sweep.folder)  # a finished trajectory has one file in place of its rounds'
             time.sleep(delay)
             killed = process.poll() is None and _kill(psutil.Process(process.pid), victim)
             return process.wait(timeout=max(1.0, deadline - time.monotonic())), killed
@@ -89,10 +90,11 @@ def run_and_kill(
                 process.kill()
 
 
-def _rounds(folder: Path) -> int:
-    """Rounds on record so far, a finished trajectory counting as one."""
+def _rounds(folder: Path) -> set[str]:
+    """Files of rounds that are on record now, and of finished trajectories."""
     # os.walk, as folders of finished trajectories are removed meanwhile
-    return sum(name.endswith(".parquet") for _, _, names in os.walk(folder / "ledger") for name in names)
+    files = (os.path.join(top, name) for top, _, names in os.walk(folder / "ledger") for name in names)
+    return {file for file in files if file.endswith(".parquet")}
 
 
 def _kill(driver: psutil.Process, victim: str) -> bool:

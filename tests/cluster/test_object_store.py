@@ -17,6 +17,7 @@ import yaml
 
 from ray_al import load_results
 from ray_al.cluster import lease
+from ray_al.cluster.connect import Stop
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
@@ -169,7 +170,7 @@ def test_a_run_that_slept_stops_when_another_took_over(folder: Storage, monkeypa
     slept, other = Lease(folder), Lease(folder)
     slept.start()
     other.took = (slept.name,)
-    with pytest.raises(KeyboardInterrupt):
+    with Stop().listening(), pytest.raises(KeyboardInterrupt):
         _start_and_sleep(other)
     other.stop()
     assert slept.lost.is_set()
