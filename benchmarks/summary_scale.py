@@ -53,7 +53,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> str:
 def fused(result: dict[str, Any]) -> str:
     rows = [
         (
-            f"{c['n']:,}", c["classes"], c["dtype"], *(f"{c['requests_per_second'][s]:.0f}" for s in ("fused", "one by one", "usual")),
+            f"{c['n']:,}", c["classes"], c["dtype"], *(f"{c['requests_per_second'][s]:.3g}" for s in ("fused", "one by one", "usual")),
             f"{c['to_one_by_one']:.1f}x", f"{c['to_usual']:.1f}x",
             f"{c['bytes_read']['fused'] / 2**20:.0f} of {c['bytes_read']['one by one'] / 2**20:.0f}",
             f"{100 * c['bandwidth_used']:.0f}%", f"{100 * c['bandwidth_saved']:.0f}%", plain(c["bit_identical"]),
