@@ -107,11 +107,18 @@ LISTINGS = {
 
 
 def listing(title: str, name: str, result: dict[str, Any]) -> str:
-    """All that a result holds: single values as a line, lists of dicts as tables."""
+    """All that a result holds: single values as a line; lists of dicts, and dicts of dicts by name, as tables."""
     rest = {key: value for key, value in result.items() if key != "machine"}
-    values = {key: value for key, value in flat(rest).items() if not isinstance(value, list)}
-    lists = [value for value in rest.values() if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    tables = {key: rows for key, value in rest.items() if (rows := _rows(key, value))}
+    values = flat({key: value for key, value in rest.items() if key not in tables})
     line = "; ".join(f"{key} {plain(value)}" for key, value in values.items())
-    return "\n\n".join(
-        [f"## {title}", f"{where(result['machine'])} `python -m benchmarks.{name}`", line, *map(cells, lists)]
-    )
+    head = [f"## {title}", f"{where(result['machine'])} `python -m benchmarks.{name}`"]
+    return "\n\n".join([*head, *([line] if line else []), *map(cells, tables.values())])
+
+
+def _rows(key: str, value: Any) -> list[Mapping[str, Any]]:
+    if isinstance(value, Mapping) and all(isinstance(row, Mapping) for row in value.values()):
+        return [{key: name, **row} for name, row in value.items()]
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return value
+    return []
