@@ -97,7 +97,6 @@ def run_sweep(folder: Path, rounds: int, batch: int) -> dict[str, Any]:
         "seconds_select": table.groupby("strategy")["seconds_select"].mean().round(2).to_dict(),
         "seconds_fit": round(table["seconds_fit"].mean(), 2),
         "accuracy": table.groupby("strategy")["accuracy"].last().round(4).to_dict(),
-        "output": done.stdout.splitlines(),
     }
 
 
