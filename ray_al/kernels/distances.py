@@ -6,10 +6,9 @@ products that the bounds come from nor how points are grouped change a minimum's
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from ray_al.kernels.compiled import compiled
+from ray_al.kernels.compiled import compiled, sums
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
 LARGEST = float(np.finfo(np.float32).max) / 8  # squared norms, so that no bound overflows
@@ -52,7 +51,7 @@ def bounds(
             least[j] = min(row[j], least[j])
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+@sums
 def square(x: np.ndarray, y: np.ndarray) -> float:
     """|x - y|^2 from differences, in float64: 0 for equal rows. Its bits depend on the two rows alone."""
     total = 0.0
@@ -130,7 +129,7 @@ def outer_bounds(
             least[j] = min(row[j], least[j])
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+@sums
 def outer_square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
     """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows.
 
@@ -186,7 +185,7 @@ def outer_lower(
                 bars[j] = best[j]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+@sums
 def measure(rows: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
     """Squared norms of rows (n, d) less shift (d,), and of the rows as they are, (n,) each."""
     for j in range(len(rows)):

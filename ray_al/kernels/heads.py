@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 
 from ray_al.kernels import blocks
+from ray_al.kernels.compiled import sums
 from ray_al.kernels.distances import TINY, noise
 
 SAMPLE = 2048  # rows from which directions are taken, and costs estimated
@@ -94,7 +94,7 @@ def sample_rows(x: np.ndarray, shift: np.ndarray) -> torch.Tensor:
     return blocks.float_rows(x[at], 0, len(at), shift)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+@sums
 def square(x: np.ndarray, y: np.ndarray) -> np.float32:
     """|x - y|^2 from differences: 0 for equal rows. Its bits depend on the two rows alone."""
     total = np.float32(0.0)

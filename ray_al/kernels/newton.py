@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import products
-from ray_al.kernels.compiled import compiled
+from ray_al.kernels.compiled import compiled, halved, sums, widened
 
 _MAX_STEPS = 300
 _FEW_STEPS = 60  # of the trust region: twice as many as usual data need
@@ -19,6 +19,7 @@ _MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
+_AT_EDGE, _FLAT = 1, 2
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
 
 
@@ -74,28 +75,21 @@ class SoftmaxProblem:
         doubles their speed or better. `probs` and `gradient` are float32, or float64 for that kind.
         """
         rows, wide = self.rows[kind], probs.dtype
+        bent = bend_halves if kind == torch.bfloat16 else bend
         kappa = probs.numpy().dtype.type(self.kappa)
         r = gradient.neg()
         d, p = torch.zeros_like(r), r.clone()
+        parts = d.view(-1).numpy(), r.view(-1).numpy(), p.view(-1).numpy()
         square = float(r.square().sum())
         goal = eta * eta * square
         for _ in range(_MAX_INNER):
-            s = torch.mm(p.to(kind), rows.T).to(wide)  # (C, n)
-            bend(probs.numpy(), s.numpy(), kappa)
-            hp = torch.mm(s.to(kind), rows).to(wide).add_(p)
-            curvature = float((p * hp).sum())
-            if not curvature > 0:
-                return _Step(d, r, False, False)
-            ahead = torch.add(d, p, alpha=square / curvature)
-            if float(ahead.norm()) >= radius:
-                step = _to_edge(d, p, radius)
-                return _Step(d.add_(p, alpha=step), r.sub_(hp, alpha=step), True, True)
-            d = ahead
-            r.sub_(hp, alpha=square / curvature)
-            before, square = square, float(r.square().sum())
+            s = torch.mm(p.to(kind), rows.T)  # (C, n)
+            bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
+            square, end = advance(*parts, torch.mm(s, rows).to(wide).view(-1).numpy(), square, radius)
+            if end:
+                return _Step(d, r, end == _AT_EDGE, end == _AT_EDGE)
             if square <= goal:
                 return _Step(d, r, False, True)
-            p.mul_(square / before).add_(r)
         return _Step(d, r, False, False)
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
@@ -134,11 +128,53 @@ def bend(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
             s[c, j] = probs[c, j] * (s[c, j] - mean[j]) - kappa * s[c, j]
 
 
-def _to_edge(d: torch.Tensor, p: torch.Tensor, radius: float) -> float:
-    """The t >= 0 with |d + t p| = radius."""
-    dp, pp = float((d * p).sum()), float(p.square().sum())
-    room = max(radius * radius - float(d.square().sum()), 0.0)
-    return room / (dp + math.sqrt(dp * dp + pp * room))
+@compiled
+def bend_halves(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
+    """`bend` where s holds the bits of bfloat16."""
+    classes, n = s.shape
+    mean = np.zeros(n, np.float32)
+    for c in range(classes):
+        for j in range(n):
+            mean[j] += probs[c, j] * widened(s[c, j])
+    for c in range(classes):
+        for j in range(n):
+            value = widened(s[c, j])
+            s[c, j] = halved(probs[c, j] * (value - mean[j]) - kappa * value)
+
+
+@sums
+def advance(
+    d: np.ndarray, r: np.ndarray, p: np.ndarray, product: np.ndarray, square: float, radius: float
+) -> tuple[float, int]:
+    """One step of conjugate gradients in place: d goes on along p, of which product (r,) is H's without the identity.
+
+    Returns |r|^2 (its value before was `square`), and 0, or why this was the last step: _AT_EDGE when d would have
+    left the ball of this radius and ends on it, _FLAT when the curvature along p is lost in rounding.
+    """
+    curvature, dd, dp, pp = 0.0, 0.0, 0.0, 0.0
+    for k in range(len(d)):
+        product[k] += p[k]
+        curvature += np.float64(p[k]) * np.float64(product[k])
+        dd += np.float64(d[k]) * np.float64(d[k])
+        dp += np.float64(d[k]) * np.float64(p[k])
+        pp += np.float64(p[k]) * np.float64(p[k])
+    if not curvature > 0:
+        return square, _FLAT
+    step, end = square / curvature, 0
+    if not dd + step * (2 * dp + step * pp) < radius * radius:
+        room = max(radius * radius - dd, 0.0)
+        step, end = room / (dp + math.sqrt(dp * dp + pp * room)), _AT_EDGE
+    after = 0.0
+    factors = np.empty(2, d.dtype)  # in the vectors' own precision
+    factors[0] = step
+    for k in range(len(d)):
+        d[k] += factors[0] * p[k]
+        r[k] -= factors[0] * product[k]
+        after += np.float64(r[k]) * np.float64(r[k])
+    factors[1] = after / square
+    for k in range(len(d)):
+        p[k] = r[k] + factors[1] * p[k]
+    return after, end
 
 
 def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:

@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -129,6 +130,35 @@ def test_whole_steps_with_a_search_converge_where_the_trust_region_is_slow(sprea
     assert searches
     np.testing.assert_allclose(probabilities(head, x), probabilities(usual, x), atol=1e-3)
     assert objective(head, x, y, 1e-3) == pytest.approx(objective(usual, x, y, 1e-3), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bend_in_bfloat16_is_the_float32_one_rounded(seed):
+    rng = np.random.default_rng(seed)
+    probs = softmax(rng.standard_normal((7, 33)), axis=0).astype(np.float32)
+    s = torch.from_numpy(rng.standard_normal((7, 33)).astype(np.float32) * 10.0 ** rng.integers(-6, 6)).bfloat16()
+    expected = s.float().numpy()
+    newton.bend(probs, expected, np.float32(0.01))
+    newton.bend_halves(probs, s.view(torch.int16).numpy(), np.float32(0.01))
+    assert torch.equal(s, torch.from_numpy(expected).bfloat16())
+
+
+def test_conjugate_gradients_end_where_the_curvature_or_the_ball_does():
+    hessian = np.diag([1.0, 2.0, 5.0])
+    for dtype in (np.float32, np.float64):
+        d, r, p = np.zeros(3, dtype), np.ones(3, dtype), np.ones(3, dtype)
+        square = 3.0
+        for _ in range(3):
+            square, end = newton.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), square, np.inf)
+            assert end == 0
+        assert np.allclose(d, [1, 0.5, 0.2], atol=1e-5)
+        assert square < 1e-10
+        d, r, p = np.zeros(3, dtype), np.ones(3, dtype), np.ones(3, dtype)
+        _, end = newton.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), 3.0, 0.1)
+        assert end == newton._AT_EDGE
+        assert np.isclose(np.linalg.norm(d), 0.1)
+        assert np.allclose(r, 1 - hessian @ d, atol=1e-6)  # the residual of where it ended
+        assert newton.advance(d, r, p, -2 * p, 3.0, 0.1)[1] == newton._FLAT
 
 
 def test_bad_input_names_the_value():
