@@ -11,7 +11,7 @@ from ray_al.kernels.coverage import Coverage, Leaders, RowCoverage
 from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.passes import Rows
 
-_CANDIDATES = 256
+_CANDIDATES = 256  # at least: where rows are many, a pass costs more than a larger table of candidates
 
 
 def kcenter_greedy(
@@ -19,9 +19,9 @@ def kcenter_greedy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greedy k-center (Sener & Savarese 2018, https://arxiv.org/abs/1708.00489), Euclidean.
 
-    The picks are those of the plain algorithm, which passes over x once a pick. Here a pass gives the 256 farthest
-    items; picks are made among them while the best is at least as far as the 257th was at the pass, because distances
-    only shrink. The next pass accounts for all these picks in one matrix product.
+    The picks are those of the plain algorithm, which passes over x once a pick. Here a pass gives the m farthest
+    items, m = max(256, sqrt(N)); picks are made among them while the best is at least as far as the next one was at the
+    pass, because distances only shrink. The next pass accounts for all these picks in one matrix product.
 
     Args:
         x: (N, d) float32, float16 or uint8.
@@ -41,18 +41,21 @@ def kcenter_greedy(
     free = blocks.free_mask(space.count, k, centers, blocks.check_ids(exclude, space.count, "exclude"))
     coverage = RowCoverage(space, free, seed)
     coverage.cover(centers)
-    return pick_farthest(coverage, k)
+    return pick_farthest(coverage, k, space.count)
 
 
-def pick_farthest(coverage: Coverage, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """k picks, one after another the farthest: ids (k,) and their distances (k,); `kcenter_greedy` says how.
+def pick_farthest(coverage: Coverage, k: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """k picks of `count` items, one after another the farthest: ids (k,) and their distances (k,).
+
+    `kcenter_greedy` says how.
 
     On return the coverage knows of all picks but those of the last pass.
     """
     ids, squares = np.empty(0, np.int64), np.empty(0)
+    candidates = max(_CANDIDATES, math.isqrt(count))
     while len(ids) < k:
-        leaders = coverage.leaders(_CANDIDATES + 1)
-        table = coverage.pairs(leaders.ids[:_CANDIDATES])
+        leaders = coverage.leaders(candidates + 1)
+        table = coverage.pairs(leaders.ids[:candidates])
         picks, far = _pick_among(table, leaders, k - len(ids))
         ids, squares = np.concatenate([ids, leaders.ids[picks]]), np.concatenate([squares, far])
         if len(ids) < k:

@@ -161,7 +161,8 @@ class PoolScorer:
             rows, far = small.kcenter(space, k, inside.rows(centers), inside.rows(exclude), seed)
             return inside.ids(rows), far
         free_mask(count, k, centers, exclude)
-        return self._picked(KCenterTask(space, centers, exclude, seed), lambda coverage: pick_farthest(coverage, k))
+        task = KCenterTask(space, centers, exclude, seed)
+        return self._picked(task, lambda coverage: pick_farthest(coverage, k, count))
 
     def _picked(
         self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]

@@ -55,7 +55,7 @@ def test_a_page_and_its_check(tmp_path):
     row = next(
         line for line in text.splitlines() if "Random, SEMI - base at 20 labels" in line and "not run" not in line
     )
-    assert "| **holds**, reduced | **3 of 5 seeds**; at 20 labels; SEMI: **epochs 20 of 200**" in row
+    assert "| **holds**, reduced | **3 of 5 seeds**; at 20 labels; SEMI: **epochs 60 of 200**" in row
     assert "base: epochs 200, **width 16 of 128**, **images 6,000 of all**" in row
     assert "| +10.00 (" in row
     assert reproduce(*words, "--check")[0] == 0
