@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 
 console = Console()
 
@@ -34,8 +37,10 @@ def reproduce(
     place = open_results(storage)
     parts = {}
     for name in dict.fromkeys(chosen):
-        records = Records(place, __version__, PAPERS[name].commands)
-        judged = judge(PAPERS[name], records)
+        with console.status(name) as status:  # shown in a terminal alone
+            told = partial(_tell, status, name)
+            records = Records(place, __version__, PAPERS[name].commands, told)
+            judged = judge(PAPERS[name], records)
         parts[name] = paper_part(PAPERS[name], judged, records)
         total = counts(line for one in judged for line in one.lines)
         say(f"{name}: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(total.items())))
@@ -53,6 +58,10 @@ def reproduce(
         raise typer.Exit(1)
     else:
         say(f"{out} is what the results give")
+
+
+def _tell(status: Status, paper: str, doing: str) -> None:
+    status.update(f"{paper}: {escape(doing)}")
 
 
 def say(text: str) -> None:

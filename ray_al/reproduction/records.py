@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ class Run:
     name: str
     raw: Mapping[str, Any]  # the sweep file, as it was run
     results: pd.DataFrame
+    told: Callable[[str], None]
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
@@ -48,6 +49,7 @@ class Run:
     def facts(self) -> SpaceFacts | None:
         from ray_al.space_facts import space_facts
 
+        self.told(f"measuring the spaces of {self.name}")
         return space_facts(self.folder, self.results)
 
     def of(self, arm: Arm) -> pd.DataFrame:
@@ -78,10 +80,16 @@ class Run:
 
 
 class Records:
-    """A storage. Nothing is read before it is asked for."""
+    """A storage. Nothing is read before it is asked for; `told` hears what takes a while."""
 
-    def __init__(self, storage: Storage, version: str, commands: Mapping[str, str] | None = None) -> None:
-        self._storage, self._version, self._commands = storage, version, commands or {}
+    def __init__(
+        self,
+        storage: Storage,
+        version: str,
+        commands: Mapping[str, str] | None = None,
+        told: Callable[[str], None] = lambda doing: None,
+    ) -> None:
+        self._storage, self._version, self._commands, self._told = storage, version, commands or {}, told
         self._names = storage.list()
         self._found: dict[str, tuple[Run, ...]] = {}
         self._curves: dict[Arm, pd.DataFrame] = {}
@@ -109,7 +117,8 @@ class Records:
             return None
         try:
             raw = json.loads(folder.read("sweep.json"))
-            run = Run(folder, name, raw, load_results(folder))
+            self._told(f"reading {name}")
+            run = Run(folder, name, raw, load_results(folder), self._told)
             rounds = run.rounds
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError([f"{name}: its sweep.json or results cannot be read ({error})"]) from None
