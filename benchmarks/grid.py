@@ -2,14 +2,15 @@
 
 6 strategies x 10 seeds x 10 rounds of multinomial logistic regression (l2 = 1 on the summed log-loss), test accuracy
 in every round, on EfficientNet-Lite0 features (256 components) of CIFAR-10 (50,000 rows, 10 classes, 100 labels at
-first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Three sides:
+first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Four sides:
 
     ours    the command `ray-al run` on empty storage, start-up and report included
     usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features
     own     a process per trajectory: ray-al's own code without Ray
+    one process   all trajectories in threads of one process, through one pool scorer, without Ray: the arithmetic
+            of `ours`
 
-The latter two run as many processes at a time as there are cores, one thread each, all strategies of a seed before the
-next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not reach is
+    one process   all trajectories in threads of one process, through one pool scorer, without Ray: the work of `ours`
 extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same ids.
 
     RAY_AL_DATA=<folder with both files> python -m benchmarks.grid
@@ -37,7 +38,8 @@ from benchmarks.memory import Watch, trial_processes
 from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
-SIDES = ("ours", "usual", "own")
+SIDES = ("ours", "usual", "own", "one process")
+TRIALS = 4  # that `ours` runs at a time on two cores
 
 
 class Grid(NamedTuple):
@@ -100,6 +102,34 @@ def run_ours(grid: Grid) -> dict[str, Any]:
             for s in grid.strategies
         },
     }
+
+
+def run_one_process(grid: Grid) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as folder:
+        task = {
+            "side": "one process",
+            "data": str(Path(os.environ["RAY_AL_DATA"]) / f"{grid.data}.npz"),
+            "storage": folder,
+            "protocol": grid.protocol,
+            "strategies": grid.strategies,
+            "seeds": grid.seeds,
+            "at_once": TRIALS,
+        }
+        command = [sys.executable, "-m", "benchmarks.grid_sides", json.dumps(task)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        with Watch(lambda: [psutil.Process(process.pid)] if process.poll() is None else []) as watch:
+            text, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit("one process failed")
+    found = json.loads(text.splitlines()[-1])
+    rate = 3600 * grid.trajectories / found["wall_seconds"]
+    return {**found, "trajectories_per_hour": rate, "extrapolated": False, **watch.summary()}
+
+
+def run_side(side: str, grid: Grid, cores: int, cap: float) -> dict[str, Any]:
+    if side == "ours":
+        return run_ours(grid)
+    return run_one_process(grid) if side == "one process" else run_processes(side, grid, cores, cap)
 
 
 def run_processes(side: str, grid: Grid, at_once: int, cap: float) -> dict[str, Any]:
@@ -204,7 +234,7 @@ def main() -> None:
         entry = result["grids"].setdefault(name, {"sides": {}})
         entry |= {"grid": grid._asdict(), "at_once": cores}
         for side in args.sides:
-            entry["sides"][side] = run_ours(grid) if side == "ours" else run_processes(side, grid, cores, args.cap)
+            entry["sides"][side] = run_side(side, grid, cores, args.cap)
             shown = {k: v for k, v in entry["sides"][side].items() if k != "accuracy"}
             print(f"{name}, {side}: {json.dumps(shown, indent=1)}", flush=True)
             if "ours" in entry["sides"]:

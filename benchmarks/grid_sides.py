@@ -1,8 +1,9 @@
-"""One trajectory in a process of its own, by the usual tools or by ray-al without Ray: the other sides of `grid`.
+"""Trajectories by the usual tools or by ray-al without Ray: the other sides of `grid`.
 
     python -m benchmarks.grid_sides '{"side": "usual", "data": "...npz", "strategy": "badge", "seed": 0, ...}'
 
-Writes one JSON line per round: {"round", "seconds", "accuracy"}. The usual tools are scikit-learn's LogisticRegression
+Writes one JSON line per round: {"round", "seconds", "accuracy"}; "one process" runs all trajectories and writes one
+line. The usual tools are scikit-learn's LogisticRegression
 and k-means, and numpy selection code as papers publish it, each in its fast form: distances by products and norms,
 BADGE on factors of the gradients.
 """
@@ -155,8 +156,45 @@ def own_rounds(task: dict[str, Any]) -> Iterator[float]:
         yield record.accuracy
 
 
+def one_process(task: dict[str, Any]) -> dict[str, Any]:
+    """All trajectories in threads of this process, through one pool scorer: what a run's arithmetic alone takes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ray_al.assemble import LocalReader, assemble, materialize
+    from ray_al.config import parse_sweep
+    from ray_al.core.trajectory import run_trajectory
+    from ray_al.data.artifacts import ArtifactStore
+    from ray_al.experiment import TrajectoryConfig
+    from ray_al.services.pool_scorer import PoolScorer
+    from ray_al.storage import Storage
+
+    axes = {"dataset": [Path(task["data"]).stem], "learner": ["logreg"]}
+    axes |= {"strategy": task["strategies"], "seed": task["seeds"]}
+    raw = {"name": "grid", "storage": task["storage"], "axes": axes, "protocol": task["protocol"]}
+    sweep = parse_sweep(raw)
+    store = ArtifactStore(Storage.open(task["storage"]))
+    started = time.perf_counter()
+    (keys,) = materialize(sweep, store, sweep.trajectories).values()
+    reader = LocalReader(store, keys)
+    scorer, labels = PoolScorer(reader), reader.labels()
+
+    def curve(config: TrajectoryConfig) -> list[float]:
+        return [r.accuracy for r in run_trajectory(assemble(config, keys, reader, labels, scorer, None))]
+
+    with ThreadPoolExecutor(task["at_once"]) as threads:
+        curves = list(threads.map(curve, sweep.trajectories))
+    wall = time.perf_counter() - started
+    accuracy: dict[str, list[list[float]]] = {strategy: [] for strategy in task["strategies"]}
+    for config, found in zip(sweep.trajectories, curves, strict=True):
+        accuracy[config.name.strategy].append(found)
+    return {"wall_seconds": wall, "cpu_seconds": time.process_time(), "accuracy": accuracy}
+
+
 def main() -> None:
     task = json.loads(sys.argv[1])
+    if task["side"] == "one process":
+        print(json.dumps(one_process(task)))
+        return
     started = time.perf_counter()
     rounds = {"usual": usual_rounds, "own": own_rounds}[task["side"]]
     for index, accuracy in enumerate(rounds(task)):

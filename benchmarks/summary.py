@@ -120,7 +120,12 @@ column but timing, host, device and versions."""
 
 
 def grid(result: dict[str, Any]) -> str:
-    names = {"ours": "`ray-al run`", "usual": "scikit-learn and numpy", "own": "ray-al without Ray"}
+    names = {
+        "ours": "`ray-al run`",
+        "usual": "scikit-learn and numpy",
+        "own": "ray-al without Ray",
+        "one process": "its arithmetic alone, one process",
+    }
     rows, notes = [], []
     for name, entry in result["grids"].items():
         for side, found in entry["sides"].items():
@@ -145,7 +150,8 @@ def grid(result: dict[str, Any]) -> str:
 {where(result["machine"])} `python -m benchmarks.grid`
 
 {len(size["strategies"])} strategies x {size["seeds"]} seeds x {size["rounds"]} rounds of logistic regression on real image embeddings ({"; ".join(notes)}).
-`ray-al run` is the whole command on empty storage; the other sides run one process per trajectory, as many at a time as there are cores.
+`ray-al run` is the whole command on empty storage; the next sides run one process per trajectory, as many at a time as there are cores;
+the last is the same kernels in threads of one process without Ray, ledgers, start or report: `ray-al run` cannot be faster than that.
 A figure with ~ is extrapolated from the rounds that were measured within the cap. MB: peak of the whole machine over its state before, and
 private memory of a trajectory's process. Gap: the largest of all strategies and rounds between mean accuracies, in standard errors.
 
