@@ -7,10 +7,10 @@ first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 
     ours    the command `ray-al run` on empty storage, start-up and report included
     usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features
     own     a process per trajectory: ray-al's own code without Ray
-    one process   all trajectories in threads of one process, through one pool scorer, without Ray: the arithmetic
-            of `ours`
-
     one process   all trajectories in threads of one process, through one pool scorer, without Ray: the work of `ours`
+
+`usual` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a seed before
+the next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not reach is
 extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same ids.
 
     RAY_AL_DATA=<folder with both files> python -m benchmarks.grid
