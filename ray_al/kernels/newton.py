@@ -19,7 +19,8 @@ _MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
-_AT_EDGE, _FLAT = 1, 2
+_AT_EDGE, _FLAT, _DONE = 1, 2, 3
+_FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
 
 
@@ -46,8 +47,12 @@ class SoftmaxProblem:
         target = torch.zeros((classes, len(rows)), dtype=rows.dtype)
         target[label, torch.arange(len(rows))] = 1
         self._target = {torch.float64: target, torch.float32: target.float()}
+        self._padded: np.ndarray | None = None  # rows for `descend`
         if products.HALVES and classes * rows.numel() >= _WORTH_HALVES:
             self.rows[torch.bfloat16] = rows.bfloat16()
+        elif classes * self.width <= _FEW:
+            self._padded = np.zeros((_up(self.count, 4), _up(self.width, 16)), np.float32)
+            self._padded[: self.count, : self.width] = rows
 
     def at(self, u: torch.Tensor, z: torch.Tensor) -> _Point:
         top = z.amax(0)
@@ -74,6 +79,8 @@ class SoftmaxProblem:
         Products with the rows are made in `kind`: they need no more digits than eta, and each halving of the digits
         doubles their speed or better. `probs` and `gradient` are float32, or float64 for that kind.
         """
+        if kind == torch.float32 and self._padded is not None:
+            return self._small_step(self._padded, probs, gradient, radius, eta)
         rows, wide = self.rows[kind], probs.dtype
         bent = bend_halves if kind == torch.bfloat16 else bend
         kappa = probs.numpy().dtype.type(self.kappa)
@@ -91,6 +98,18 @@ class SoftmaxProblem:
             if square <= goal:
                 return _Step(d, r, False, True)
         return _Step(d, r, False, False)
+
+    def _small_step(
+        self, rows: np.ndarray, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float
+    ) -> _Step:
+        """`newton_step` in one call of machine code, during which other threads have the interpreter."""
+        weights = np.zeros((len(rows), _up(self.classes, 2)), np.float32)
+        weights[: self.count, : self.classes] = probs.T
+        d, r = np.zeros((2, weights.shape[1], rows.shape[1]), np.float32)
+        own = slice(self.classes), slice(self.width)
+        r[own] = -gradient
+        end = descend(rows, weights, rows.dtype.type(self.kappa), d, r, radius, eta)
+        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end == _AT_EDGE, end in (_DONE, _AT_EDGE))
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
         """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.
@@ -175,6 +194,74 @@ def advance(
     for k in range(len(d)):
         p[k] = r[k] + factors[1] * p[k]
     return after, end
+
+
+@sums
+def descend(
+    rows: np.ndarray, probs: np.ndarray, kappa: float, d: np.ndarray, r: np.ndarray, radius: float, eta: float
+) -> int:
+    """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
+
+    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2; what fills them up is zero.
+    """
+    p, product, s = r.copy(), np.empty_like(r), np.empty((4, r.shape[0]), np.float32)
+    first = 0.0
+    for value in r.ravel():
+        first += np.float64(value) * np.float64(value)
+    square = first
+    for _ in range(_MAX_INNER):
+        multiply(rows, probs, kappa, p, product, s)
+        square, end = advance(d.ravel(), r.ravel(), p.ravel(), product.ravel(), square, radius)
+        if end:
+            return end
+        if square <= eta * eta * first:
+            return _DONE
+    return _FLAT
+
+
+@sums
+def multiply(
+    rows: np.ndarray, probs: np.ndarray, kappa: float, p: np.ndarray, product: np.ndarray, s: np.ndarray
+) -> None:
+    """product (C, w) = p (C, w) times H without the identity; s (4, C) is room to work in.
+
+    Four rows and two classes at a time: so many sums fit in registers.
+    """
+    product[:] = 0
+    for i in range(0, len(rows), 4):
+        x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+        for c in range(0, len(p), 2):
+            p0, p1 = p[c], p[c + 1]
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
+            for k in range(rows.shape[1]):
+                u, v = p0[k], p1[k]
+                a0 += u * x0[k]
+                a1 += u * x1[k]
+                a2 += u * x2[k]
+                a3 += u * x3[k]
+                b0 += v * x0[k]
+                b1 += v * x1[k]
+                b2 += v * x2[k]
+                b3 += v * x3[k]
+            s[0, c], s[1, c], s[2, c], s[3, c] = a0, a1, a2, a3
+            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = b0, b1, b2, b3
+        for j in range(4):
+            mean = np.float32(0)
+            for c in range(len(p)):
+                mean += probs[i + j, c] * s[j, c]
+            for c in range(len(p)):
+                s[j, c] = probs[i + j, c] * (s[j, c] - mean) - kappa * s[j, c]
+        for c in range(0, len(p), 2):
+            q0, q1 = product[c], product[c + 1]
+            a0, a1, a2, a3 = s[0, c], s[1, c], s[2, c], s[3, c]
+            b0, b1, b2, b3 = s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1]
+            for k in range(rows.shape[1]):
+                q0[k] += a0 * x0[k] + a1 * x1[k] + a2 * x2[k] + a3 * x3[k]
+                q1[k] += b0 * x0[k] + b1 * x1[k] + b2 * x2[k] + b3 * x3[k]
+
+
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:

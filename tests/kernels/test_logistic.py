@@ -161,6 +161,27 @@ def test_conjugate_gradients_end_where_the_curvature_or_the_ball_does():
         assert newton.advance(d, r, p, -2 * p, 3.0, 0.1)[1] == newton._FLAT
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 40), st.integers(2, 9))
+@settings(deadline=None, max_examples=25)
+def test_a_small_step_solves_the_newton_system(seed, n, width, classes):
+    rng = np.random.default_rng(seed)
+    rows = torch.from_numpy(rng.standard_normal((n, width)))
+    problem = SoftmaxProblem(rows, torch.from_numpy(rng.integers(0, classes, n)), classes, 0.01 / classes / n)
+    assert problem._padded is not None
+    probs = torch.softmax(torch.from_numpy(rng.standard_normal((classes, n)) * 3), 0)
+    gradient = torch.from_numpy(rng.standard_normal((classes, width)))
+    step = problem.newton_step(probs.float(), gradient.float(), np.inf, 1e-3, torch.float32)
+    bent = torch.einsum("cn,ce,nw,nv->cwev", probs, torch.eye(classes).double(), rows, rows)
+    bent -= torch.einsum("cn,en,nw,nv->cwev", probs, probs, rows, rows)
+    bent -= problem.kappa * torch.einsum("ce,nw,nv->cwev", torch.eye(classes).double(), rows, rows)
+    hessian = bent.reshape(classes * width, -1) + torch.eye(classes * width)
+    residual = -gradient - (hessian @ step.d.double().reshape(-1)).reshape(classes, width)
+    assert step.exact
+    assert not step.at_edge
+    assert residual.norm() <= 1.1e-3 * gradient.norm()
+    assert torch.allclose(step.residual.double(), residual, atol=1e-4 * float(gradient.norm()))
+
+
 def test_bad_input_names_the_value():
     x, y = random_problem(0, 10, 4, 3)
     with pytest.raises(ValueError, match=r"label 9 is outside 0\.\.2"):
