@@ -19,7 +19,7 @@ quickstart: $(STAMP)
 	$(BIN)/ray-al results runs/quickstart
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from ray_al.experiment import TrajectoryConfig
+from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.results.dataset import LedgerIndex
 from ray_al.results.ledger import Ledger
 from ray_al.storage import Storage
@@ -26,11 +25,12 @@ LINE_SECONDS = 10.0
 class Progress(tune.Callback):
     """Counts what Tune reports, and records trajectories whose process died more often than retries allow."""
 
-    def __init__(
-        self, trajectories: Sequence[TrajectoryConfig], at_start: LedgerIndex, sweep: Storage, console: Console
-    ):
+    def __init__(self, sweep: Sweep, at_start: LedgerIndex, folder: Storage, console: Console):
+        trajectories = sweep.trajectories
         self._all = {t.id: t for t in trajectories}
-        self._sweep, self._console = sweep, console
+        self._folder, self._console, self._retries = folder, console, sweep.resources.retries
+        self._deaths: Counter[str] = Counter()  # of trajectories that Tune gave up too early
+        self._again: list[TrajectoryConfig] = []
         self._rounds = {i: n for i, n in at_start.rounds.items() if i in self._all}
         self._accuracy: dict[str, float] = {}
         self._running: set[str] = set()
@@ -83,12 +83,23 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, error = self._all[_id(trial)], _reason(trial)
         self._running.discard(config.id)
-        ledger = Ledger(self._sweep, config.name)
+        # Of a process that dies while it is handed on to the next trial, Tune hears twice, and takes the trial for lost
+        # at the second time, whatever retries are left.
+        self._deaths[config.id] += max(1, trial.num_failures - 1)
+        if trial.num_failures <= self._retries and self._deaths[config.id] <= self._retries:
+            self._again.append(config)
+            return
+        ledger = Ledger(self._folder, config.name)
         try:
             ledger.fail(len(ledger.load()[0]), error, max(0, trial.num_failures - 1), {})
         except OSError as full:
             error += f" (and this could not be recorded: {full})"
         self._fail(config.id, error)
+
+    def given_up_early(self) -> list[TrajectoryConfig]:
+        """Trajectories that Tune ended though retries are left, each told once."""
+        again, self._again = self._again, []
+        return again
 
     def _fail(self, trajectory: str, error: str) -> None:
         self.failed[trajectory] = error

@@ -98,7 +98,7 @@ class _Run:
             )
         at_start = index(folder)
         todo = [t for t in sweep.trajectories if t.id not in at_start.done]
-        progress = Progress(sweep.trajectories, at_start, folder, self.console)
+        progress = Progress(sweep, at_start, folder, self.console)
         clock, stopped = Clock(), False
         try:
             with Stop().listening() as stop:  # after Ray's own handler, which would end this process at once
@@ -127,7 +127,9 @@ class _Run:
         with progress:
             clock.start()
             session = Session(uri, sweep.name, datasets, services, sweep.share_fits)
-            _fit(todo, session, want, sweep.resources.retries, progress, stop)
+            while todo:
+                _fit(todo, session, want, sweep.resources.retries, progress, stop)
+                todo = progress.given_up_early()
 
 
 class Clock:
