@@ -18,8 +18,11 @@ quickstart: $(STAMP)
 	$(BIN)/ray-al run sweeps/quickstart.yaml
 	$(BIN)/ray-al results runs/quickstart
 
+# Tests that start Ray wait more than they work: the others run meanwhile, and are shown after them.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@log=$$(mktemp); $(BIN)/python -m pytest -m "not slow" >$$log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -m slow; slow=$$?; \
+	wait $$others; failed=$$?; cat $$log; rm $$log; exit $$((slow | failed))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
