@@ -9,17 +9,15 @@ import numpy as np
 import torch
 
 from ray_al.kernels import products
-from ray_al.kernels.compiled import compiled, halved, sums, widened
+from ray_al.kernels.conjugate import AT_EDGE, DONE, MAX_INNER, advance, bend, bend_halves, descend
 
 _MAX_STEPS = 300
 _FEW_STEPS = 60  # of the trust region: twice as many as usual data need
-_MAX_INNER = 2000
 _MAX_SEARCH = 50
 _MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
-_AT_EDGE, _FLAT, _DONE = 1, 2, 3
 _FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
 
@@ -89,12 +87,12 @@ class SoftmaxProblem:
         parts = d.view(-1).numpy(), r.view(-1).numpy(), p.view(-1).numpy()
         square = float(r.square().sum())
         goal = eta * eta * square
-        for _ in range(_MAX_INNER):
+        for _ in range(MAX_INNER):
             s = torch.mm(p.to(kind), rows.T)  # (C, n)
             bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
             square, end = advance(*parts, torch.mm(s, rows).to(wide).view(-1).numpy(), square, radius)
             if end:
-                return _Step(d, r, end == _AT_EDGE, end == _AT_EDGE)
+                return _Step(d, r, end == AT_EDGE, end == AT_EDGE)
             if square <= goal:
                 return _Step(d, r, False, True)
         return _Step(d, r, False, False)
@@ -109,7 +107,7 @@ class SoftmaxProblem:
         own = slice(self.classes), slice(self.width)
         r[own] = -gradient
         end = descend(rows, weights, rows.dtype.type(self.kappa), d, r, radius, eta)
-        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end == _AT_EDGE, end in (_DONE, _AT_EDGE))
+        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end == AT_EDGE, end in (DONE, AT_EDGE))
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
         """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.
@@ -132,132 +130,6 @@ class SoftmaxProblem:
             newton = t - here / bend if bend > 0 else math.inf
             t = newton if low < newton < min(high, 10 * t) else min(10 * t, (low + high) / 2)
         return low or 1.0
-
-
-@compiled
-def bend(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
-    """s (C, n) becomes, in place, the likelihood's Hessian in the logits times s, less kappa s."""
-    classes, n = s.shape
-    mean = np.zeros(n, s.dtype)
-    for c in range(classes):
-        for j in range(n):
-            mean[j] += probs[c, j] * s[c, j]
-    for c in range(classes):
-        for j in range(n):
-            s[c, j] = probs[c, j] * (s[c, j] - mean[j]) - kappa * s[c, j]
-
-
-@compiled
-def bend_halves(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
-    """`bend` where s holds the bits of bfloat16."""
-    classes, n = s.shape
-    mean = np.zeros(n, np.float32)
-    for c in range(classes):
-        for j in range(n):
-            mean[j] += probs[c, j] * widened(s[c, j])
-    for c in range(classes):
-        for j in range(n):
-            value = widened(s[c, j])
-            s[c, j] = halved(probs[c, j] * (value - mean[j]) - kappa * value)
-
-
-@sums
-def advance(
-    d: np.ndarray, r: np.ndarray, p: np.ndarray, product: np.ndarray, square: float, radius: float
-) -> tuple[float, int]:
-    """One step of conjugate gradients in place: d goes on along p, of which product (r,) is H's without the identity.
-
-    Returns |r|^2 (its value before was `square`), and 0, or why this was the last step: _AT_EDGE when d would have
-    left the ball of this radius and ends on it, _FLAT when the curvature along p is lost in rounding.
-    """
-    curvature, dd, dp, pp = 0.0, 0.0, 0.0, 0.0
-    for k in range(len(d)):
-        product[k] += p[k]
-        curvature += np.float64(p[k]) * np.float64(product[k])
-        dd += np.float64(d[k]) * np.float64(d[k])
-        dp += np.float64(d[k]) * np.float64(p[k])
-        pp += np.float64(p[k]) * np.float64(p[k])
-    if not curvature > 0:
-        return square, _FLAT
-    step, end = square / curvature, 0
-    if not dd + step * (2 * dp + step * pp) < radius * radius:
-        room = max(radius * radius - dd, 0.0)
-        step, end = room / (dp + math.sqrt(dp * dp + pp * room)), _AT_EDGE
-    after = 0.0
-    factors = np.empty(2, d.dtype)  # in the vectors' own precision
-    factors[0] = step
-    for k in range(len(d)):
-        d[k] += factors[0] * p[k]
-        r[k] -= factors[0] * product[k]
-        after += np.float64(r[k]) * np.float64(r[k])
-    factors[1] = after / square
-    for k in range(len(d)):
-        p[k] = r[k] + factors[1] * p[k]
-    return after, end
-
-
-@sums
-def descend(
-    rows: np.ndarray, probs: np.ndarray, kappa: float, d: np.ndarray, r: np.ndarray, radius: float, eta: float
-) -> int:
-    """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
-
-    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2; what fills them up is zero.
-    """
-    p, product, s = r.copy(), np.empty_like(r), np.empty((4, r.shape[0]), np.float32)
-    first = 0.0
-    for value in r.ravel():
-        first += np.float64(value) * np.float64(value)
-    square = first
-    for _ in range(_MAX_INNER):
-        multiply(rows, probs, kappa, p, product, s)
-        square, end = advance(d.ravel(), r.ravel(), p.ravel(), product.ravel(), square, radius)
-        if end:
-            return end
-        if square <= eta * eta * first:
-            return _DONE
-    return _FLAT
-
-
-@sums
-def multiply(
-    rows: np.ndarray, probs: np.ndarray, kappa: float, p: np.ndarray, product: np.ndarray, s: np.ndarray
-) -> None:
-    """product (C, w) = p (C, w) times H without the identity; s (4, C) is room to work in.
-
-    Four rows and two classes at a time: so many sums fit in registers.
-    """
-    product[:] = 0
-    for i in range(0, len(rows), 4):
-        x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-        for c in range(0, len(p), 2):
-            p0, p1 = p[c], p[c + 1]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-            for k in range(rows.shape[1]):
-                u, v = p0[k], p1[k]
-                a0 += u * x0[k]
-                a1 += u * x1[k]
-                a2 += u * x2[k]
-                a3 += u * x3[k]
-                b0 += v * x0[k]
-                b1 += v * x1[k]
-                b2 += v * x2[k]
-                b3 += v * x3[k]
-            s[0, c], s[1, c], s[2, c], s[3, c] = a0, a1, a2, a3
-            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = b0, b1, b2, b3
-        for j in range(4):
-            mean = np.float32(0)
-            for c in range(len(p)):
-                mean += probs[i + j, c] * s[j, c]
-            for c in range(len(p)):
-                s[j, c] = probs[i + j, c] * (s[j, c] - mean) - kappa * s[j, c]
-        for c in range(0, len(p), 2):
-            q0, q1 = product[c], product[c + 1]
-            a0, a1, a2, a3 = s[0, c], s[1, c], s[2, c], s[3, c]
-            b0, b1, b2, b3 = s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1]
-            for k in range(rows.shape[1]):
-                q0[k] += a0 * x0[k] + a1 * x1[k] + a2 * x2[k] + a3 * x3[k]
-                q1[k] += b0 * x0[k] + b1 * x1[k] + b2 * x2[k] + b3 * x3[k]
 
 
 def _up(count: int, step: int) -> int:

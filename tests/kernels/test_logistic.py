@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from ray_al.kernels import newton
+from ray_al.kernels import conjugate, newton
 from ray_al.kernels.logistic import ABSENT_BIAS, fit_logistic
 from ray_al.kernels.newton import SoftmaxProblem
 
@@ -138,8 +138,8 @@ def test_the_bend_in_bfloat16_is_the_float32_one_rounded(seed):
     probs = softmax(rng.standard_normal((7, 33)), axis=0).astype(np.float32)
     s = torch.from_numpy(rng.standard_normal((7, 33)).astype(np.float32) * 10.0 ** rng.integers(-6, 6)).bfloat16()
     expected = s.float().numpy()
-    newton.bend(probs, expected, np.float32(0.01))
-    newton.bend_halves(probs, s.view(torch.int16).numpy(), np.float32(0.01))
+    conjugate.bend(probs, expected, np.float32(0.01))
+    conjugate.bend_halves(probs, s.view(torch.int16).numpy(), np.float32(0.01))
     assert torch.equal(s, torch.from_numpy(expected).bfloat16())
 
 
@@ -149,16 +149,16 @@ def test_conjugate_gradients_end_where_the_curvature_or_the_ball_does():
         d, r, p = np.zeros(3, dtype), np.ones(3, dtype), np.ones(3, dtype)
         square = 3.0
         for _ in range(3):
-            square, end = newton.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), square, np.inf)
+            square, end = conjugate.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), square, np.inf)
             assert end == 0
         assert np.allclose(d, [1, 0.5, 0.2], atol=1e-5)
         assert square < 1e-10
         d, r, p = np.zeros(3, dtype), np.ones(3, dtype), np.ones(3, dtype)
-        _, end = newton.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), 3.0, 0.1)
-        assert end == newton._AT_EDGE
+        _, end = conjugate.advance(d, r, p, ((hessian - np.eye(3)) @ p).astype(dtype), 3.0, 0.1)
+        assert end == conjugate.AT_EDGE
         assert np.isclose(np.linalg.norm(d), 0.1)
         assert np.allclose(r, 1 - hessian @ d, atol=1e-6)  # the residual of where it ended
-        assert newton.advance(d, r, p, -2 * p, 3.0, 0.1)[1] == newton._FLAT
+        assert conjugate.advance(d, r, p, -2 * p, 3.0, 0.1)[1] == conjugate.FLAT
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 40), st.integers(2, 9))

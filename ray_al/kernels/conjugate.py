@@ -1,0 +1,138 @@
+"""Inner loops of Newton's conjugate gradients for softmax regression, compiled by numba."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ray_al.kernels.compiled import compiled, halved, sums, widened
+
+MAX_INNER = 2000  # steps
+AT_EDGE, FLAT, DONE = 1, 2, 3  # why they ended
+
+
+@compiled
+def bend(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
+    """s (C, n) becomes, in place, the likelihood's Hessian in the logits times s, less kappa s."""
+    classes, n = s.shape
+    mean = np.zeros(n, s.dtype)
+    for c in range(classes):
+        for j in range(n):
+            mean[j] += probs[c, j] * s[c, j]
+    for c in range(classes):
+        for j in range(n):
+            s[c, j] = probs[c, j] * (s[c, j] - mean[j]) - kappa * s[c, j]
+
+
+@compiled
+def bend_halves(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
+    """`bend` where s holds the bits of bfloat16."""
+    classes, n = s.shape
+    mean = np.zeros(n, np.float32)
+    for c in range(classes):
+        for j in range(n):
+            mean[j] += probs[c, j] * widened(s[c, j])
+    for c in range(classes):
+        for j in range(n):
+            value = widened(s[c, j])
+            s[c, j] = halved(probs[c, j] * (value - mean[j]) - kappa * value)
+
+
+@sums
+def advance(
+    d: np.ndarray, r: np.ndarray, p: np.ndarray, product: np.ndarray, square: float, radius: float
+) -> tuple[float, int]:
+    """One step of conjugate gradients in place: d goes on along p, of which product (r,) is H's without the identity.
+
+    Returns |r|^2 (its value before was `square`), and 0, or why this was the last step: AT_EDGE when d would have
+    left the ball of this radius and ends on it, FLAT when the curvature along p is lost in rounding.
+    """
+    curvature, dd, dp, pp = 0.0, 0.0, 0.0, 0.0
+    for k in range(len(d)):
+        product[k] += p[k]
+        curvature += np.float64(p[k]) * np.float64(product[k])
+        dd += np.float64(d[k]) * np.float64(d[k])
+        dp += np.float64(d[k]) * np.float64(p[k])
+        pp += np.float64(p[k]) * np.float64(p[k])
+    if not curvature > 0:
+        return square, FLAT
+    step, end = square / curvature, 0
+    if not dd + step * (2 * dp + step * pp) < radius * radius:
+        room = max(radius * radius - dd, 0.0)
+        step, end = room / (dp + math.sqrt(dp * dp + pp * room)), AT_EDGE
+    after = 0.0
+    factors = np.empty(2, d.dtype)  # in the vectors' own precision
+    factors[0] = step
+    for k in range(len(d)):
+        d[k] += factors[0] * p[k]
+        r[k] -= factors[0] * product[k]
+        after += np.float64(r[k]) * np.float64(r[k])
+    factors[1] = after / square
+    for k in range(len(d)):
+        p[k] = r[k] + factors[1] * p[k]
+    return after, end
+
+
+@sums
+def descend(
+    rows: np.ndarray, probs: np.ndarray, kappa: float, d: np.ndarray, r: np.ndarray, radius: float, eta: float
+) -> int:
+    """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
+
+    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2; what fills them up is zero.
+    """
+    p, product, s = r.copy(), np.empty_like(r), np.empty((4, r.shape[0]), np.float32)
+    first = 0.0
+    for value in r.ravel():
+        first += np.float64(value) * np.float64(value)
+    square = first
+    for _ in range(MAX_INNER):
+        multiply(rows, probs, kappa, p, product, s)
+        square, end = advance(d.ravel(), r.ravel(), p.ravel(), product.ravel(), square, radius)
+        if end:
+            return end
+        if square <= eta * eta * first:
+            return DONE
+    return FLAT
+
+
+@sums
+def multiply(
+    rows: np.ndarray, probs: np.ndarray, kappa: float, p: np.ndarray, product: np.ndarray, s: np.ndarray
+) -> None:
+    """product (C, w) = p (C, w) times H without the identity; s (4, C) is room to work in.
+
+    Four rows and two classes at a time: so many sums fit in registers.
+    """
+    product[:] = 0
+    for i in range(0, len(rows), 4):
+        x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
+        for c in range(0, len(p), 2):
+            p0, p1 = p[c], p[c + 1]
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
+            for k in range(rows.shape[1]):
+                u, v = p0[k], p1[k]
+                a0 += u * x0[k]
+                a1 += u * x1[k]
+                a2 += u * x2[k]
+                a3 += u * x3[k]
+                b0 += v * x0[k]
+                b1 += v * x1[k]
+                b2 += v * x2[k]
+                b3 += v * x3[k]
+            s[0, c], s[1, c], s[2, c], s[3, c] = a0, a1, a2, a3
+            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = b0, b1, b2, b3
+        for j in range(4):
+            mean = np.float32(0)
+            for c in range(len(p)):
+                mean += probs[i + j, c] * s[j, c]
+            for c in range(len(p)):
+                s[j, c] = probs[i + j, c] * (s[j, c] - mean) - kappa * s[j, c]
+        for c in range(0, len(p), 2):
+            q0, q1 = product[c], product[c + 1]
+            a0, a1, a2, a3 = s[0, c], s[1, c], s[2, c], s[3, c]
+            b0, b1, b2, b3 = s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1]
+            for k in range(rows.shape[1]):
+                q0[k] += a0 * x0[k] + a1 * x1[k] + a2 * x2[k] + a3 * x3[k]
+                q1[k] += b0 * x0[k] + b1 * x1[k] + b2 * x2[k] + b3 * x3[k]
