@@ -83,8 +83,8 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, error = self._all[_id(trial)], _reason(trial)
         self._running.discard(config.id)
-        # Of a process that dies while it is handed on to the next trial, Tune hears twice, and takes the trial for lost
-        # at the second time, whatever retries are left.
+        # Tune was seen to count the death of a process at a trial's start twice: the second report finds the trial
+        # waiting again, and ends it whatever retries are left.
         self._deaths[config.id] += max(1, trial.num_failures - 1)
         if trial.num_failures <= self._retries and self._deaths[config.id] <= self._retries:
             self._again.append(config)
