@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numba.extending
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +36,22 @@ def widened(bits: np.int16) -> np.float32:
     return np.int32(np.int32(bits) << np.int32(16)).view(np.float32)
 
 
+def number(value: Any) -> Any:
+    """A float32 as it is, and the bits of a bfloat16 as float32: for compiled loops over either."""
+    raise NotImplementedError  # compiled code has its own
+
+
+@numba.extending.overload(number, inline="always")
+def _number(value: Any) -> Callable[[Any], Any]:
+    def as_it_is(value: Any) -> Any:
+        return value
+
+    def of_bits(value: Any) -> Any:
+        return widened(value)
+
+    return of_bits if isinstance(value, numba.types.Integer) else as_it_is
+
+
 @numba.njit(inline="always")
 def halved(value: np.float32) -> np.int16:
     """The bits of the nearest bfloat16, the even one of two."""
@@ -43,7 +60,7 @@ def halved(value: np.float32) -> np.int16:
 
 
 @numba.njit(inline="always")
-def _exp(x: np.float32) -> np.float32:
+def exp(x: np.float32) -> np.float32:
     """exp of x <= 0 with a relative error below 2e-7; 0 below -87. Unlike the library's it is vectorized."""
     low = x < np.float32(-87.0)
     x = max(x, np.float32(-87.0))
@@ -93,7 +110,7 @@ def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
         row, b = logits[c], bias[c]
         for j in range(n):
             z = row[j] + b - top[j]
-            e = _exp(z)
+            e = exp(z)
             total[j] += e
             weighted[j] += e * z
     # H = log Z - sum_c p_c (z_c - max): no logarithm of a probability, which may be 0. Rounding may leave -1e-8.
@@ -127,7 +144,7 @@ def mean_softmax(logits: np.ndarray, bias: np.ndarray, mean: np.ndarray, within:
             row, b = logits[t * classes + c], bias[t, c]
             for j in range(n):
                 z = row[j] + b - top[j]
-                e = _exp(z)
+                e = exp(z)
                 row[j] = e
                 total[j] += e + np.float32(0.0) * z  # 0 * NaN is NaN
                 weighted[j] += e * z
@@ -176,7 +193,7 @@ def two_largest(logits: np.ndarray, bias: np.ndarray, first: np.ndarray, second:
         row, b = logits[c], bias[c]
         for j in range(n):
             z = row[j] + b - first[j]
-            total[j] += _exp(z) + np.float32(0.0) * z  # 0 * NaN is NaN
+            total[j] += exp(z) + np.float32(0.0) * z  # 0 * NaN is NaN
     for j in range(n):
-        second[j] = _exp(second[j] - first[j]) / total[j]
+        second[j] = exp(second[j] - first[j]) / total[j]
         first[j] = np.float32(1.0) / total[j]

@@ -1,4 +1,4 @@
-"""Inner loops of Newton's conjugate gradients for softmax regression, compiled by numba."""
+"""Inner loops of Newton's method for softmax regression, compiled by numba."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ import math
 
 import numpy as np
 
-from ray_al.kernels.compiled import compiled, halved, sums, widened
+from ray_al.kernels.compiled import compiled, exp, halved, sums, widened
 
 MAX_INNER = 2000  # steps
 AT_EDGE, FLAT, DONE = 1, 2, 3  # why they ended
+
+
+@sums
+def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, float]:
+    """probs (C, n) become the softmax of logits z (C, n). Returns the labels' summed log-loss, and |z|^2."""
+    classes, n = z.shape
+    top, total = z[0].copy(), np.zeros(n, np.float32)
+    nll = square = 0.0
+    for c in range(1, classes):
+        for j in range(n):
+            top[j] = max(top[j], z[c, j])
+    for c in range(classes):
+        for j in range(n):
+            e = exp(z[c, j] - top[j])
+            probs[c, j] = e
+            total[j] += e
+            square += np.float64(z[c, j]) * np.float64(z[c, j])
+    for j in range(n):
+        nll += np.log(np.float64(total[j])) + (np.float64(top[j]) - np.float64(z[label[j], j]))
+        total[j] = np.float32(1) / total[j]
+    for c in range(classes):
+        for j in range(n):
+            probs[c, j] *= total[j]
+    return nll, square
 
 
 @compiled

@@ -11,6 +11,7 @@ import torch
 
 from ray_al.kernels import blocks
 from ray_al.kernels.exact_search import error_share, rank_rows, scan_block, take_nearest
+from ray_al.kernels.products import multiply
 
 _QUERIES = 512  # per task
 _ROWS = 2048  # per product: it stays in the cache between the product and the look at it
@@ -93,7 +94,7 @@ class FlatIndex:
         for at in range(start, stop, self._rows):
             end = min(at + self._rows, stop)
             rows = blocks.float_rows(self.x, at, end)
-            products = moved @ (rows - shift).T  # (q, n)
+            products = multiply(moved, rows - shift)  # (q, n)
             scan_block(products.numpy(), low[at:end], rows.numpy(), at, own.numpy(), low_queries, squares, ids)
         return ids, squares
 

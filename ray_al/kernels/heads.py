@@ -1,8 +1,12 @@
 """Lower bounds of squared distances from a few principal directions of the rows: most pairs need no more.
 
 Let h(x) be the p coordinates of a row along the rows' first principal directions and r(x) the length of what is left.
-Then |x - y|^2 >= |h(x) - h(y)|^2 + (r(x) - r(y))^2, and the bound costs a product of p instead of d numbers. On image
-embeddings an eighth of the directions leaves a few pairs in a hundred whose distance must be worked out.
+Then |x - y|^2 >= |a(x) - a(y)|^2 with a = (h, r), and the bound costs a product of p + 1 instead of d numbers. On image
+embeddings a quarter of the directions leaves one pair in a hundred whose distance must be worked out.
+
+A few more columns take in what belongs to y alone, and what rounding the factors to bfloat16 may take from their
+product, where it is made in that type. So one comparison of the product with a number of the row's own rules a pair
+out.
 """
 
 from __future__ import annotations
@@ -12,63 +16,121 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, products
 from ray_al.kernels.compiled import sums
 from ray_al.kernels.distances import TINY, noise
 
 SAMPLE = 2048  # rows from which directions are taken, and costs estimated
-BYTES = 2**31  # that the coordinates of all rows may take
+BYTES = 2**31  # that the factors of all rows may take
+GROUP = 32  # products looked at together: most such groups hold nothing near
+ROUNDING = 1.05 * 2.0**-8  # of a bfloat16, relative to it
 _TRIED, _POINTS = 256, 64
 _STEP, _MOST = 16, 128
-_WASTE = 8  # a number of a distance that is worked out costs as much as that many of a product
+_PARTS = 3  # bfloat16 that together have the digits of a float32
+_WASTE = {torch.float32: 8, torch.bfloat16: 32}  # numbers of a product as costly as one of a distance worked out
 
 
-class Split(NamedTuple):
-    """Rows (or points) in two parts."""
+class Rows(NamedTuple):
+    """What bounds need of rows."""
 
-    head: torch.Tensor  # (n, p) float32
-    low: np.ndarray  # (n,) float32 squared length of the head, less what rounding may do to a bound
-    rest: np.ndarray  # (n,) float32 length of what is left
+    factors: torch.Tensor  # (n, w)
+    base: np.ndarray  # (n,) float32
+    rest: np.ndarray  # (n,) float32 length of what is not in the head
     error: np.ndarray  # (n,) float32 by which rounding may have changed it
 
+    def bars(self, points: Points, squares: np.ndarray) -> np.ndarray:
+        """(n,) what a row's product with a point is at least, if the squared distance is at most `squares` (n,)."""
+        slack = 2 * (self.error * points.longest + points.error * self.rest)
+        bar: np.ndarray = (self.base - slack - squares) / 2
+        return bar - points.rounding * np.abs(bar)
 
-def split(rows: torch.Tensor, directions: torch.Tensor | None) -> Split:
-    """Shifted rows (n, d) in two parts; all is head without directions."""
+
+class Points(NamedTuple):
+    """What bounds need of points, from which distances are asked."""
+
+    factors: torch.Tensor  # (k, w), k rounded up to whole groups
+    longest: np.float32  # largest length of what is not in the heads
+    error: np.float32  # by which rounding may have changed one
+    rounding: np.float32  # of products, relative to them
+
+
+def kind() -> torch.dtype:
+    """Of the factors."""
+    return torch.bfloat16 if products.HALVES else torch.float32
+
+
+def of_rows(rows: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> Rows:
+    """Of shifted rows (n, d) float32; all is head without directions."""
+    own, square, rest, error = _split(rows, directions)
+    near, length, off = _rounded(own, dtype)
+    ones = torch.ones((len(rows), _PARTS), dtype=dtype)
+    factors = torch.cat([near, ones, length, off], 1)
+    return Rows(factors, (square - 2 * error * rest).numpy(), rest.numpy(), error.numpy())
+
+
+def of_points(points: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> Points:
+    own, square, rest, error = _split(points, directions)
+    near, length, off = _rounded(own, dtype)
+    left, parts = error * rest - square / 2, []
+    for _ in range(_PARTS):
+        parts.append(left.to(dtype)[:, None])
+        left = left - parts[-1][:, 0].float()
+    factors = torch.zeros((-(-len(points) // GROUP) * GROUP, near.shape[1] + _PARTS + 2), dtype=dtype)
+    factors[len(points) :, near.shape[1]] = -torch.finfo(dtype).max / 4  # added to fill a group: ruled out always
+    factors[: len(points)] = torch.cat([near, *parts, off, length], 1)
+    rounding = np.float32(ROUNDING if dtype == torch.bfloat16 else 0)
+    return Points(factors, rest.numpy().max(), error.numpy().max(), rounding)
+
+
+def _split(rows: torch.Tensor, directions: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """Rows a (n, p + 1), their squared lengths (n,) less what rounding may do to a bound, r (n,) and its error (n,)."""
     norms = rows.square().sum(1)
-    relative, least = noise(rows.shape[1]), 4 * rows.shape[1] * TINY
+    unsure = norms * noise(rows.shape[1]) + 4 * rows.shape[1] * TINY
     if directions is None:
-        nothing = np.zeros(len(rows), np.float32)
-        return Split(rows, (norms * (1 - 4 * relative) - least).numpy(), nothing, nothing)
-    head = rows @ directions
-    squares = head.square().sum(1)
-    rest = (norms - squares).clamp_(min=0).sqrt_()
-    unsure = norms * relative + least  # of rest squared: next to nothing where rest is long, else all of it
+        nothing = torch.zeros(len(rows))
+        return rows, norms - 6 * unsure, nothing, nothing
+    head = products.multiply(rows, directions.T.contiguous())
+    rest = (norms - head.square().sum(1)).clamp_(min=0).sqrt_()
+    # Of rest squared, as much as all of it is unsure: next to nothing where rest is long, else all of it.
     error = unsure / (rest + unsure.sqrt())
-    return Split(head, (squares - 4 * unsure).numpy(), rest.numpy(), error.numpy())
+    own = torch.cat([head, rest[:, None]], 1)
+    return own, own.square().sum(1) - 6 * unsure, rest, error
 
 
-def choose(sample: torch.Tensor, count: int, points: torch.Tensor | None = None) -> torch.Tensor | None:
+def _rounded(own: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows in another type, and columns (n, 1), no less than the lengths of the rows and of what rounding took."""
+    near = own.to(dtype)
+    if dtype == own.dtype:
+        nothing = torch.zeros((len(own), 1))
+        return near, nothing, nothing
+    up = 1 + 2.0**-7
+    length, off = own.norm(dim=1, keepdim=True) * up, (own - near.float()).norm(dim=1, keepdim=True) * up
+    return near, length.to(dtype), off.to(dtype)
+
+
+def choose(sample: torch.Tensor, count: int, points: torch.Tensor) -> torch.Tensor | None:
     """Directions (d, p) for `count` rows, or None where bounds would save nothing.
 
     Args:
         sample: (s, d) float32 of the rows, shifted.
-        points: (k, d) to which distances are asked for; rows of the sample by default.
+        points: (k, d) to which distances are asked for.
     """
-    width = sample.shape[1]
-    most = min(width // 4, len(sample) // 4, _MOST, BYTES // (4 * count)) // _STEP * _STEP
-    if most < _STEP or (points is not None and len(points) < _POINTS):
+    width, dtype = sample.shape[1], kind()
+    most = min(width // 2, len(sample) // 4, _MOST, BYTES // (dtype.itemsize * count)) // _STEP * _STEP
+    if most < _STEP or len(points) < _POINTS:
         return None
     directions = _principal(sample, most)
     tried = sample[:: -(-len(sample) // _TRIED)]
-    if points is None:
-        points = sample[1 :: -(-len(sample) // _POINTS)]  # none of those tried, whose distance to itself is 0
-    least = torch.cdist(tried, points).square().amin(1, keepdim=True)
+    least = torch.cdist(tried, points).square().amin(1).numpy()
     best, lowest = None, float(width * len(points))
     for size in range(_STEP, most + 1, _STEP):
-        left = float((_bounds(tried, points, directions[:, :size]) <= least).sum()) / len(tried)
-        cost = size * len(points) + _WASTE * left * width
+        some = directions[:, :size].contiguous()
+        rows, others = of_rows(tried, some, dtype), of_points(points, some, dtype)
+        bars = torch.from_numpy(rows.bars(others, least))
+        left = float((products.multiply(rows.factors, others.factors) >= bars[:, None]).sum()) / len(tried)
+        cost = size * len(points) + _WASTE[dtype] * left * width
         if cost < lowest:
-            best, lowest = directions[:, :size].contiguous(), cost
+            best, lowest = some, cost
     return best
 
 
@@ -80,12 +142,6 @@ def _principal(sample: torch.Tensor, count: int) -> torch.Tensor:
         basis = torch.linalg.qr(sample.T @ (sample @ basis))[0]
     scores = sample @ basis
     return basis @ torch.linalg.eigh(scores.T @ scores)[1].flip(1)
-
-
-def _bounds(rows: torch.Tensor, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    one, other = split(rows, directions), split(points, directions)
-    gap = torch.from_numpy(one.rest)[:, None] - torch.from_numpy(other.rest)
-    return torch.cdist(one.head, other.head).square() + gap.square()
 
 
 def sample_rows(x: np.ndarray, shift: np.ndarray) -> torch.Tensor:

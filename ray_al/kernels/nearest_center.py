@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks, heads
-from ray_al.kernels.compiled import compiled
+from ray_al.kernels.compiled import compiled, number
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.heads import Split, split, square
+from ray_al.kernels.heads import GROUP, Rows, square
+from ray_al.kernels.products import multiply
 
-_TABLE = 1 << 18  # entries of a block's table of bounds: it stays in the second cache
+_TABLE = 1 << 19  # bytes of a block's products: they stay in the second cache
 
 
 class NearestCenter:
@@ -24,9 +25,10 @@ class NearestCenter:
     def __init__(self, space: Euclidean, centers: np.ndarray) -> None:
         self.space = space
         self.directions = blocks.alone(lambda: self._choose(centers))
+        self._dtype = torch.float32 if self.directions is None else heads.kind()
         width = space.x.shape[1] if self.directions is None else self.directions.shape[1]
-        self.rows = blocks.block_rows(max(width, len(centers) * blocks.BLOCK_ELEMENTS // _TABLE))
-        self._split = None if self.directions is None else self._split_rows(self.directions)
+        self.rows = blocks.block_rows(max(width, len(centers) * self._dtype.itemsize * blocks.BLOCK_ELEMENTS // _TABLE))
+        self._rows = None if self.directions is None else self._all_rows()
 
     def __call__(self, centers: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For centers (K, d) float64, shifted as `space` is: (N,) int32 the nearest, the first of equal ones, and (N,)
@@ -38,36 +40,41 @@ class NearestCenter:
         nearest = near.copy()
         points = (centers + self.space.shift).astype(np.float32)
         moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
-        parts = blocks.alone(lambda: split(moved, self.directions))
+        others = blocks.alone(lambda: heads.of_points(moved, self.directions, self._dtype))
 
         def work(start: int, stop: int) -> None:
             rows = self.part(start, stop)
-            table = (rows.head @ parts.head.T).numpy()
+            table = multiply(rows.factors, others.factors)
+            bits = table.view(torch.int16) if table.dtype == torch.bfloat16 else table
             x = self.space.x[start:stop]
             # A copy where rows are not side by side: the compiled loop has other last bits for them.
             raw = x if x.dtype == np.float32 and x.flags.c_contiguous else blocks.float_rows(x, 0, len(x)).numpy()
-            find_nearest(table, *rows[1:], *parts[1:], raw, points, nearest[start:stop], least[start:stop])
+            find_nearest(
+                bits.view(len(bits), -1, GROUP).numpy(),
+                *rows[1:],
+                *others[1:],
+                raw,
+                points,
+                nearest[start:stop],
+                least[start:stop],
+            )
 
         blocks.map_blocks(work, self.space.count, self.rows)
         return nearest, least
 
-    def part(self, start: int, stop: int) -> Split:
-        if self._split is None:
-            return split(blocks.float_rows(self.space.x, start, stop, self.space.shift), None)
-        return Split(*(part[start:stop] for part in self._split))  # type: ignore[arg-type]
+    def part(self, start: int, stop: int) -> Rows:
+        if self._rows is None:
+            return heads.of_rows(blocks.float_rows(self.space.x, start, stop, self.space.shift), None, self._dtype)
+        return Rows(*(part[start:stop] for part in self._rows))  # type: ignore[arg-type]
 
-    def _split_rows(self, directions: torch.Tensor) -> Split:
-        count = self.space.count
-        whole = Split(torch.empty((count, directions.shape[1])), *(np.empty(count, np.float32) for _ in range(3)))
+    def _all_rows(self) -> Rows:
+        def work(start: int, stop: int) -> Rows:
+            rows = blocks.float_rows(self.space.x, start, stop, self.space.shift)
+            return heads.of_rows(rows, self.directions, self._dtype)
 
-        def work(start: int, stop: int) -> None:
-            part = split(blocks.float_rows(self.space.x, start, stop, self.space.shift), directions)
-            whole.head[start:stop] = part.head
-            for values, found in zip(whole[1:], part[1:], strict=True):
-                values[start:stop] = found
-
-        blocks.map_blocks(work, count, self.space.rows)
-        return whole
+        parts = blocks.map_blocks(work, self.space.count, self.space.rows)
+        factors, *others = zip(*parts, strict=True)
+        return Rows(torch.cat(factors), *(np.concatenate(part) for part in others))
 
     def _choose(self, centers: np.ndarray) -> torch.Tensor | None:
         sample = heads.sample_rows(self.space.x, self.space.shift)
@@ -85,12 +92,12 @@ def _means(rows: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
 @compiled
 def find_nearest(
     table: np.ndarray,
-    low: np.ndarray,
+    base: np.ndarray,
     rest: np.ndarray,
     error: np.ndarray,
-    center_low: np.ndarray,
-    center_rest: np.ndarray,
-    center_error: np.ndarray,
+    longest: np.float32,
+    center_error: np.float32,
+    rounding: np.float32,
     rows: np.ndarray,
     centers: np.ndarray,
     nearest: np.ndarray,
@@ -99,26 +106,42 @@ def find_nearest(
     """nearest (n,) and least (n,), in place, of rows (n, d) among centers (K, d).
 
     Args:
-        table: (n, K) float32 products of heads; overwritten.
-        low, rest, error: (n,) of the rows' parts; center_...: (K,) of the centers'.
+        table: (n, K / GROUP, GROUP) products of `heads`, or the bits of bfloat16; K rounded up.
+        base, rest, error: (n,) of `heads.Rows`; longest, center_error, rounding: of `heads.Points`.
     """
-    n, clusters = table.shape
-    left = np.empty(clusters, np.int32)
+    n, groups, _ = table.shape
+    half = np.float32(0.5)
     for j in range(n):
-        bounds, own = table[j], nearest[j]
-        for c in range(clusters):
-            gap = max(abs(rest[j] - center_rest[c]) - (error[j] + center_error[c]), np.float32(0.0))
-            bounds[c] = (low[j] + center_low[c]) - np.float32(2.0) * bounds[c] + gap * gap
+        own = nearest[j]
         if own < 0:
-            own = np.int32(np.argmin(bounds))
+            top = np.float32(-np.inf)
+            for g in range(groups):
+                for i in range(GROUP):
+                    if number(table[j, g, i]) > top:
+                        top, own = number(table[j, g, i]), np.int32(g * GROUP + i)
         best = square(rows[j], centers[own])
-        count = 0
-        for c in range(clusters):
-            left[count] = c
-            count += bounds[c] <= best
-        for i in range(count):
-            c = left[i]
-            found = square(rows[j], centers[c])
-            if found < best or (found == best and c < own):
-                best, own = found, c
+        slack = np.float32(2.0) * (error[j] * longest + center_error * rest[j])
+        bar = ((base[j] - slack) - best) * half
+        bar -= rounding * abs(bar)
+        for g in range(groups):
+            if count_above(table, j, g, bar) == 0:
+                continue
+            for i in range(GROUP):
+                c = np.int32(g * GROUP + i)
+                if number(table[j, g, i]) < bar or c == own:
+                    continue
+                found = square(rows[j], centers[c])
+                if found < best or (found == best and c < own):
+                    best, own = found, c
+                    bar = ((base[j] - slack) - best) * half
+                    bar -= rounding * abs(bar)
         nearest[j], least[j] = own, best
+
+
+@compiled
+def count_above(table: np.ndarray, j: int, g: int, bar: np.float32) -> np.uint8:
+    """How many numbers of a group are at least `bar`."""
+    count = np.uint8(0)
+    for i in range(table.shape[2]):  # GROUP: as a constant it would be unrolled, and not vectorized
+        count = np.uint8(count + np.uint8(number(table[j, g, i]) >= bar))
+    return count

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import products
-from ray_al.kernels.conjugate import AT_EDGE, DONE, MAX_INNER, advance, bend, bend_halves, descend
+from ray_al.kernels.conjugate import AT_EDGE, DONE, MAX_INNER, advance, bend, bend_halves, descend, soften
 
 _MAX_STEPS = 300
 _FEW_STEPS = 60  # of the trust region: twice as many as usual data need
@@ -45,6 +45,7 @@ class SoftmaxProblem:
         target = torch.zeros((classes, len(rows)), dtype=rows.dtype)
         target[label, torch.arange(len(rows))] = 1
         self._target = {torch.float64: target, torch.float32: target.float()}
+        self._label = label.numpy()
         self._padded: np.ndarray | None = None  # rows for `descend`
         if products.HALVES and classes * rows.numel() >= _WORTH_HALVES:
             self.rows[torch.bfloat16] = rows.bfloat16()
@@ -53,21 +54,25 @@ class SoftmaxProblem:
             self._padded[: self.count, : self.width] = rows
 
     def at(self, u: torch.Tensor, z: torch.Tensor) -> _Point:
+        if z.dtype == torch.float32:
+            probs = torch.empty_like(z)
+            loss, square = soften(z.numpy(), self._label, probs.numpy())
+            return _Point(u, z, loss + (float(u.double().square().sum()) - self.kappa * square) / 2, probs)
         top = z.amax(0)
         probs = (z - top).exp_()
         total = probs.sum(0)
         probs /= total
-        nll = (total.log_() + top).double().sum() - (z * self._target[z.dtype]).double().sum()
-        penalty = u.double().square().sum() - self.kappa * z.double().square().sum()
+        nll = (total.log_() + top).sum() - (z * self._target[z.dtype]).sum()
+        penalty = u.square().sum() - self.kappa * z.square().sum()
         return _Point(u, z, float(nll + penalty / 2), probs)
 
     def logits(self, u: torch.Tensor) -> torch.Tensor:
-        return torch.mm(u, self.rows[u.dtype].T)
+        return products.multiply(u, self.rows[u.dtype])
 
     def gradient(self, point: _Point) -> torch.Tensor:
         kind = point.z.dtype
         residual = (point.probs - self._target[kind]).sub_(point.z, alpha=self.kappa)
-        return torch.addmm(point.u, residual, self.rows[kind])
+        return products.multiply(residual, self.rows[kind].T).add_(point.u)
 
     def newton_step(
         self, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float, kind: torch.dtype
@@ -88,9 +93,9 @@ class SoftmaxProblem:
         square = float(r.square().sum())
         goal = eta * eta * square
         for _ in range(MAX_INNER):
-            s = torch.mm(p.to(kind), rows.T)  # (C, n)
+            s = products.multiply(p.to(kind), rows)  # (C, n)
             bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
-            square, end = advance(*parts, torch.mm(s, rows).to(wide).view(-1).numpy(), square, radius)
+            square, end = advance(*parts, products.multiply(s, rows.T).to(wide).view(-1).numpy(), square, radius)
             if end:
                 return _Step(d, r, end == AT_EDGE, end == AT_EDGE)
             if square <= goal:

@@ -21,7 +21,7 @@ from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.block import Block
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.fuser import Fuser, Observe
-from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, scratch, widened
+from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, multiply, scratch, widened
 
 R = TypeVar("R")
 
@@ -200,11 +200,11 @@ class _Group:
     def product(self, block: Block) -> torch.Tensor:
         if self.columns is None:
             return torch.empty(0)
-        out = scratch("product", len(self.columns), block.stop - block.start)
         if self.rough and products.HALVES:
+            out = scratch("product", len(self.columns), block.stop - block.start)
             product = half_scratch("half product", *out.shape)
             return out.copy_(torch.mm(self.columns.bfloat16(), block.half.T, out=product))
-        return torch.mm(self.columns, (block.shifted if self.rough else block.raw).T, out=out)
+        return multiply(self.columns, block.shifted if self.rough else block.raw)
 
 
 def _groups(batch: Sequence[_Request], stable: bool) -> list[_Group]:

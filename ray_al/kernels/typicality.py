@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
+from ray_al.kernels.products import multiply
 
 _ROWS, _COLUMNS = 1024, 4096
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
@@ -81,7 +82,7 @@ def _nearest(
     index = torch.empty((len(rows), 0), dtype=torch.int64)
     for start in range(0, len(group), _COLUMNS):
         others = _rows(x, group[start : start + _COLUMNS], shift, dtype)
-        table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2)
+        table = multiply(own, others).mul_(-2).add_(others.square().sum(1))
         here = np.flatnonzero((rows >= start) & (rows < start + len(others)))
         table[here, rows[here] - start] = torch.inf  # not itself
         values, columns = table.topk(min(count, len(others)), 1, largest=False)

@@ -1,12 +1,17 @@
 """Nearest centers by bounds are the nearest of all."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_al.kernels import heads
 from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.nearest_center import NearestCenter
+from ray_al.kernels.products import multiply
 
 
 def _naive(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -23,9 +28,10 @@ def _naive(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
     offset=st.sampled_from([0.0, 100.0]),
     kind=st.sampled_from(["<f4", "<f2", "u1"]),
     guess=st.sampled_from(["none", "right", "wrong"]),
+    factors=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_no_center_is_nearer(
-    seed: int, width: int, clusters: int, decay: float, offset: float, kind: str, guess: str
+    seed: int, width: int, clusters: int, decay: float, offset: float, kind: str, guess: str, factors: torch.dtype
 ) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(700, width)) * 40 * np.exp(-decay * np.arange(width))
@@ -36,12 +42,38 @@ def test_no_center_is_nearer(
     centers[clusters // 2 :] += rng.normal(size=centers[clusters // 2 :].shape)
     truth = _naive(x, centers)
     near = {"none": np.full(700, -1), "right": truth.argmin(1), "wrong": truth.argmax(1)}[guess].astype(np.int32)
-    nearest, squares = NearestCenter(space, centers - space.shift)(centers - space.shift, near)
+    with mock.patch.object(heads, "kind", return_value=factors):
+        nearest, squares = NearestCenter(space, centers - space.shift)(centers - space.shift, near)
     found = np.take_along_axis(truth, nearest[:, None].astype(np.int64), 1)[:, 0]
     scale = 1e-5 * (x.astype(np.float64) ** 2).sum(1) + 1e-6
     assert (found <= truth.min(1) + scale).all()
     assert np.abs(squares - found).max() <= scale.max()
     assert (nearest[:350] == nearest[350:]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    width=st.sampled_from([17, 64, 300]),
+    scale=st.sampled_from([1e-18, 1.0, 1e15]),
+    apart=st.sampled_from([0.0, 1e-4, 1.0]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    cut=st.booleans(),
+)
+def test_bounds_rule_out_nothing_that_is_near(
+    seed: int, width: int, scale: float, apart: float, dtype: torch.dtype, cut: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = (rng.normal(size=(40, width)) * np.exp(-0.1 * np.arange(width)) * scale).astype(np.float32)
+    points = rows[:35] + (apart * scale * rng.normal(size=(35, width)) / width**0.5).astype(np.float32)
+    directions = torch.from_numpy(np.linalg.qr(rng.normal(size=(width, 16)))[0].astype(np.float32)) if cut else None
+    own = heads.of_rows(torch.from_numpy(rows), directions, dtype)
+    others = heads.of_points(torch.from_numpy(points), directions, dtype)
+    table = multiply(own.factors, others.factors).float().numpy()
+    squares = np.array([[heads.square(row, point) for point in points] for row in rows], np.float32)
+    for j in range(len(points)):
+        assert (table[:, j] >= own.bars(others, squares[:, j])).all()
+    assert (table[:, 35:] < own.bars(others, squares.max(1))[:, None]).all()  # what fills a group
 
 
 def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

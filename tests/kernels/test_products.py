@@ -185,3 +185,16 @@ def test_a_pass_asks_for_norms_while_another_waits_to_keep_its_rows(monkeypatch:
         assert not thread.is_alive()
     assert found == [first]
     assert rows._half is not None
+
+
+@pytest.mark.parametrize("routine", [None, products._find_linear()])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 700, 16), (192, 512, 33), (10, 2048, 257)])
+def test_products_are_those_of_float64(
+    shape: tuple[int, int, int], routine: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_linear", routine)
+    m, n, width = shape
+    draw = torch.Generator().manual_seed(width)
+    one, other = torch.randn((m, width), generator=draw), torch.randn((width, n), generator=draw).T  # not side by side
+    error = (products.multiply(one, other) - one.double() @ other.double().T).abs()
+    assert (error <= distances.noise(width) * one.norm(dim=1)[:, None] * other.norm(dim=1)).all()
