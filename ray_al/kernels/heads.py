@@ -24,9 +24,11 @@ SAMPLE = 2048  # rows from which directions are taken, and costs estimated
 BYTES = 2**31  # that the factors of all rows may take
 GROUP = 32  # products looked at together: most such groups hold nothing near
 ROUNDING = 1.05 * 2.0**-8  # of a bfloat16, relative to it
-_TRIED, _POINTS = 256, 64
+FEW = 64  # points with which bounds save nothing
+_TRIED = 256
 _STEP, _MOST = 16, 128
 _PARTS = 3  # bfloat16 that together have the digits of a float32
+MORE = 1 + _PARTS + 2  # columns besides the head
 _WASTE = {torch.float32: 8, torch.bfloat16: 32}  # numbers of a product as costly as one of a distance worked out
 
 
@@ -116,8 +118,8 @@ def choose(sample: torch.Tensor, count: int, points: torch.Tensor) -> torch.Tens
         points: (k, d) to which distances are asked for.
     """
     width, dtype = sample.shape[1], kind()
-    most = min(width // 2, len(sample) // 4, _MOST, BYTES // (dtype.itemsize * count)) // _STEP * _STEP
-    if most < _STEP or len(points) < _POINTS:
+    most = min(width // 2, len(sample) // 4, _MOST, BYTES // (dtype.itemsize * count) - MORE) // _STEP * _STEP
+    if most < _STEP:
         return None
     directions = _principal(sample, most)
     tried = sample[:: -(-len(sample) // _TRIED)]

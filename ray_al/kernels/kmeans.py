@@ -10,13 +10,14 @@ from ray_al.kernels.compiled import compiled
 from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.kmeanspp import sample
 from ray_al.kernels.nearest_center import NearestCenter
+from ray_al.kernels.passes import Rows
 
 _SEED_ROWS = 8192
 _PARTS = 8  # of the sums over rows: fixed, so that their order does not depend on the number of threads
 
 
 def kmeans(
-    x: np.ndarray, clusters: int, seed: int, max_iter: int = 50, tol: float = 1e-3
+    x: np.ndarray | Rows, clusters: int, seed: int, max_iter: int = 50, tol: float = 1e-3
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """k-means (Lloyd 1982; seeding of Arthur & Vassilvitskii 2007), Euclidean.
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks, heads
+from ray_al.kernels import blocks, heads, passes
+from ray_al.kernels.budget import Budget
 from ray_al.kernels.compiled import compiled, number
 from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.heads import GROUP, Rows, square
 from ray_al.kernels.products import multiply
 
+KEPT_BYTES = Budget(1 << 28)  # of what is kept of matrices for their next clusterings
 _TABLE = 1 << 19  # bytes of a block's products: they stay in the second cache
 
 
@@ -24,11 +29,10 @@ class NearestCenter:
 
     def __init__(self, space: Euclidean, centers: np.ndarray) -> None:
         self.space = space
-        self.directions = blocks.alone(lambda: self._choose(centers))
+        self.directions, self._rows = _heads(space, centers)
         self._dtype = torch.float32 if self.directions is None else heads.kind()
         width = space.x.shape[1] if self.directions is None else self.directions.shape[1]
         self.rows = blocks.block_rows(max(width, len(centers) * self._dtype.itemsize * blocks.BLOCK_ELEMENTS // _TABLE))
-        self._rows = None if self.directions is None else self._all_rows()
 
     def __call__(self, centers: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For centers (K, d) float64, shifted as `space` is: (N,) int32 the nearest, the first of equal ones, and (N,)
@@ -46,18 +50,11 @@ class NearestCenter:
             rows = self.part(start, stop)
             table = multiply(rows.factors, others.factors)
             bits = table.view(torch.int16) if table.dtype == torch.bfloat16 else table
+            groups = bits.view(len(bits), -1, GROUP).numpy()
             x = self.space.x[start:stop]
             # A copy where rows are not side by side: the compiled loop has other last bits for them.
             raw = x if x.dtype == np.float32 and x.flags.c_contiguous else blocks.float_rows(x, 0, len(x)).numpy()
-            find_nearest(
-                bits.view(len(bits), -1, GROUP).numpy(),
-                *rows[1:],
-                *others[1:],
-                raw,
-                points,
-                nearest[start:stop],
-                least[start:stop],
-            )
+            find_nearest(groups, *rows[1:], *others[1:], raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)
         return nearest, least
@@ -67,18 +64,46 @@ class NearestCenter:
             return heads.of_rows(blocks.float_rows(self.space.x, start, stop, self.space.shift), None, self._dtype)
         return Rows(*(part[start:stop] for part in self._rows))  # type: ignore[arg-type]
 
-    def _all_rows(self) -> Rows:
-        def work(start: int, stop: int) -> Rows:
-            rows = blocks.float_rows(self.space.x, start, stop, self.space.shift)
-            return heads.of_rows(rows, self.directions, self._dtype)
 
-        parts = blocks.map_blocks(work, self.space.count, self.space.rows)
-        factors, *others = zip(*parts, strict=True)
-        return Rows(torch.cat(factors), *(np.concatenate(part) for part in others))
+_Heads = tuple[torch.Tensor | None, Rows | None]  # directions, and what bounds need of the rows; or nothing helps
+_kept: weakref.WeakKeyDictionary[passes.Rows, _Heads] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
-    def _choose(self, centers: np.ndarray) -> torch.Tensor | None:
-        sample = heads.sample_rows(self.space.x, self.space.shift)
-        return heads.choose(sample, self.space.count, _means(sample, torch.from_numpy(centers.astype(np.float32))))
+
+def _heads(space: Euclidean, centers: np.ndarray) -> _Heads:
+    """Of a matrix's rows; kept with it, while memory allows, for the next clusterings: they change the time alone."""
+    if len(centers) < heads.FEW:
+        return None, None
+    with _lock:
+        found = _kept.get(space.matrix)
+        if found is None:
+            found = _find_heads(space, centers)
+            size = 0 if found[1] is None else found[1].factors.nbytes
+            if KEPT_BYTES.take(size):
+                _kept[space.matrix] = found
+                weakref.finalize(space.matrix, KEPT_BYTES.give, size)
+        return found
+
+
+def _find_heads(space: Euclidean, centers: np.ndarray) -> _Heads:
+    def choose() -> torch.Tensor | None:
+        sample = heads.sample_rows(space.x, space.shift)
+        return heads.choose(sample, space.count, _means(sample, torch.from_numpy(centers.astype(np.float32))))
+
+    directions = blocks.alone(choose)
+    if directions is None:
+        return None, None
+    width = directions.shape[1] + heads.MORE
+    whole = Rows(torch.empty((space.count, width), dtype=heads.kind()), *np.empty((3, space.count), np.float32))
+
+    def work(start: int, stop: int) -> None:
+        part = heads.of_rows(blocks.float_rows(space.x, start, stop, space.shift), directions, heads.kind())
+        whole.factors[start:stop] = part.factors
+        for values, found in zip(whole[1:], part[1:], strict=True):
+            values[start:stop] = found
+
+    blocks.map_blocks(work, space.count, space.rows)
+    return directions, whole
 
 
 def _means(rows: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.products import multiply
 
 _ROWS, _COLUMNS = 1024, 4096
+_GROUP = 32  # distances looked at together
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
@@ -52,7 +54,7 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
         return np.zeros(stop - start, np.float32)
     # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
     shift = blocks.center(x, group)
-    squares, norms = _nearest(x, group, np.arange(start, stop), count, shift, torch.float32)
+    squares, norms = _nearest(x, group, start, stop, count, shift)
     if not np.isfinite(squares).all():
         for row in group:
             if not np.isfinite(x[row]).all():
@@ -60,29 +62,63 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
         raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
     close = np.flatnonzero(squares[:, 0] < _CLOSE * norms)
     if len(close):
-        squares[close], _ = _nearest(x, group, start + close, count, shift, torch.float64)
+        squares[close] = _nearest_in_double(x, group, start + close, count, shift)
     mean = np.sqrt(squares).mean(1)  # (n,)
     with np.errstate(divide="ignore"):
         return np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32)
 
 
-def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    if dtype == torch.float64:
-        return blocks.double_rows(x, ids, shift)
-    return blocks.float_rows(x[ids], 0, len(ids), shift)
-
-
 def _nearest(
-    x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray, dtype: torch.dtype
+    x: np.ndarray, group: np.ndarray, start: int, stop: int, count: int, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, count) float64 smallest squared distances to others of the group, ascending, and (n,) squared norms."""
-    own = _rows(x, group[rows], shift, dtype)
+    """(n, count) float64 smallest squared distances of rows start..stop of the group to its others, ascending, and (n,)
+    squared norms."""
+    own = blocks.float_rows(x[group[start:stop]], 0, stop - start, shift)
+    nearest = np.full((len(own), count), np.inf, np.float32)
+    for first in range(0, len(group), _COLUMNS):
+        ids = group[first : first + _COLUMNS]
+        others = blocks.float_rows(x[ids], 0, len(ids), shift)
+        keep_least(multiply(own, others).numpy(), others.square().sum(1).numpy(), start - first, nearest)
+    norms = own.square().sum(1).double().numpy()
+    return np.maximum(nearest + norms[:, None], 0), norms
+
+
+@compiled
+def keep_least(products: np.ndarray, norms: np.ndarray, own: int, nearest: np.ndarray) -> None:
+    """Lower nearest (n, k), ascending, by norms (m,) - 2 products (n, m); column own + i, row i itself, is left out."""
+    n, m = products.shape
+    last, room = nearest.shape[1] - 1, 0
+    table = np.empty(-(-m // _GROUP) * _GROUP, np.float32)
+    groups = table.reshape(-1, _GROUP)
+    table[m:] = np.inf
+    for i in range(n):
+        for j in range(m):
+            table[j] = norms[j] - np.float32(2.0) * products[i, j]
+        if 0 <= own + i < m:
+            table[own + i] = np.inf
+        for g in range(len(groups)):
+            count = np.uint8(0)
+            for j in range(groups.shape[1]):  # a loop without branches is vectorized; of constant length it is not
+                count = np.uint8(count + np.uint8(groups[g, j] < nearest[i, last]))
+            if count == 0:
+                continue
+            for j in range(_GROUP):
+                value, room = groups[g, j], last
+                if value < nearest[i, last]:
+                    while room > 0 and nearest[i, room - 1] > value:
+                        nearest[i, room] = nearest[i, room - 1]
+                        room -= 1
+                    nearest[i, room] = value
+
+
+def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:
+    """(n, count) smallest squared distances of the group's `rows` (n,) to its others, ascending."""
+    own = blocks.double_rows(x, group[rows], shift)
     norms = own.square().sum(1)
-    nearest = torch.empty((len(rows), 0), dtype=dtype)
-    index = torch.empty((len(rows), 0), dtype=torch.int64)
+    nearest, index = torch.empty((len(rows), 0), dtype=own.dtype), torch.empty((len(rows), 0), dtype=torch.int64)
     for start in range(0, len(group), _COLUMNS):
-        others = _rows(x, group[start : start + _COLUMNS], shift, dtype)
-        table = multiply(own, others).mul_(-2).add_(others.square().sum(1))
+        others = blocks.double_rows(x, group[start : start + _COLUMNS], shift)
+        table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2)
         here = np.flatnonzero((rows >= start) & (rows < start + len(others)))
         table[here, rows[here] - start] = torch.inf  # not itself
         values, columns = table.topk(min(count, len(others)), 1, largest=False)
@@ -90,9 +126,8 @@ def _nearest(
     nearest, chosen = nearest.topk(count, 1, largest=False)
     nearest += norms[:, None]
     index = index.gather(1, chosen)
-    if dtype == torch.float64:
-        # Products are noise for the very closest, and duplicates must be at 0.
-        for row, column in np.argwhere((nearest < 1e-9 * norms[:, None]).numpy()):
-            pair = x[group[[rows[row], int(index[row, column])]]].astype(np.float64)
-            nearest[row, column] = float(np.square(pair[0] - pair[1]).sum())
-    return nearest.clamp_(min=0).double().numpy(), norms.double().numpy()
+    # Products are noise for the very closest, and duplicates must be at 0.
+    for row, column in np.argwhere((nearest < 1e-9 * norms[:, None]).numpy()):
+        pair = x[group[[rows[row], int(index[row, column])]]].astype(np.float64)
+        nearest[row, column] = float(np.square(pair[0] - pair[1]).sum())
+    return nearest.clamp_(min=0).numpy()

@@ -184,11 +184,10 @@ class PoolScorer:
     def kmeans(self, space: str, clusters: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
         from ray_al.kernels.kmeans import kmeans
 
-        rows = self.reader.read(space, "pool")
         if among is not None:
-            return kmeans(rows[Excerpt.of(among).kept], clusters, seed)[0]
+            return kmeans(self.reader.read(space, "pool")[Excerpt.of(among).kept], clusters, seed)[0]
         key = self.shard.token, space, clusters, seed
-        return self.shard.memory.clusterings.get(key, lambda: kmeans(rows, clusters, seed)[0])
+        return self.shard.memory.clusterings.get(key, lambda: kmeans(self.shard.whole(space), clusters, seed)[0])
 
     def typicality(self, space: str, groups: list[np.ndarray], neighbors: int) -> list[np.ndarray]:
         from ray_al.kernels.typicality import typicality

@@ -82,6 +82,15 @@ class Shard:
         )
         return made
 
+    def whole(self, space: str) -> Rows:
+        """All rows of a space's pool, for what is not shared out."""
+        from ray_al.kernels.passes import Rows
+
+        if self._place == (0, 1):
+            return self.rows(space, "pool")
+        made: Rows = self._rows.get((space,), lambda: Rows(self._reader.read(space, "pool")))
+        return made
+
     def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and uncertainties of the shard's k most uncertain items, and of all that equal the last of these."""
         from ray_al.kernels.blocks import check_ids
