@@ -12,7 +12,7 @@ MAX_INNER = 2000  # steps
 AT_EDGE, FLAT, DONE = 1, 2, 3  # why they ended
 
 
-@sums
+@compiled
 def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, float]:
     """probs (C, n) become the softmax of logits z (C, n). Returns the labels' summed log-loss, and |z|^2."""
     classes, n = z.shape
@@ -26,7 +26,7 @@ def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, 
             e = exp(z[c, j] - top[j])
             probs[c, j] = e
             total[j] += e
-            square += np.float64(z[c, j]) * np.float64(z[c, j])
+        square += _square(z[c])
     for j in range(n):
         nll += np.log(np.float64(total[j])) + (np.float64(top[j]) - np.float64(z[label[j], j]))
         total[j] = np.float32(1) / total[j]
@@ -34,6 +34,14 @@ def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, 
         for j in range(n):
             probs[c, j] *= total[j]
     return nll, square
+
+
+@sums
+def _square(row: np.ndarray) -> float:
+    total = 0.0
+    for value in row:
+        total += np.float64(value) * np.float64(value)
+    return total
 
 
 @compiled

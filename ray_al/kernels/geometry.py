@@ -174,7 +174,7 @@ class GradientEmbedding:
             q, table = self._q(block.start, block.stop), product.numpy()
             rows = self._sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at], q.shape[1])
             least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
-            similar = products.multiply(point_q, q).numpy()
+            similar = torch.mm(point_q, q.T).numpy()
             distances.outer_bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):

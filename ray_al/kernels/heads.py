@@ -4,9 +4,9 @@ Let h(x) be the p coordinates of a row along the rows' first principal direction
 Then |x - y|^2 >= |a(x) - a(y)|^2 with a = (h, r), and the bound costs a product of p + 1 instead of d numbers. On image
 embeddings a quarter of the directions leaves one pair in a hundred whose distance must be worked out.
 
-A few more columns take in what belongs to y alone, and what rounding the factors to bfloat16 may take from their
-product, where it is made in that type. So one comparison of the product with a number of the row's own rules a pair
-out.
+Where the processor has it, the product is made in bfloat16, in which a becomes b, e = |a - b| away. A row's factors
+are (b, 1, 1, 1, |a|, e), and a point's (b', -|a'|^2 / 2 in three parts, e', |b'|). Their product is at least
+a a' - |a'|^2 / 2, since a a' <= b b' + |a| e' + e |b'|: one comparison with a number of the row's own rules a pair out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLE = 2048  # rows from which directions are taken, and costs estimated
 BYTES = 2**31  # that the factors of all rows may take
 GROUP = 32  # products looked at together: most such groups hold nothing near
 ROUNDING = 1.05 * 2.0**-8  # of a bfloat16, relative to it
-FEW = 64  # points with which bounds save nothing
+FEW = 64  # with fewer points bounds save nothing
 _TRIED = 256
 _STEP, _MOST = 16, 128
 _PARTS = 3  # bfloat16 that together have the digits of a float32
@@ -32,7 +32,7 @@ MORE = 1 + _PARTS + 2  # columns besides the head
 _WASTE = {torch.float32: 8, torch.bfloat16: 32}  # numbers of a product as costly as one of a distance worked out
 
 
-class Rows(NamedTuple):
+class RowFactors(NamedTuple):
     """What bounds need of rows."""
 
     factors: torch.Tensor  # (n, w)
@@ -40,14 +40,20 @@ class Rows(NamedTuple):
     rest: np.ndarray  # (n,) float32 length of what is not in the head
     error: np.ndarray  # (n,) float32 by which rounding may have changed it
 
-    def bars(self, points: Points, squares: np.ndarray) -> np.ndarray:
-        """(n,) what a row's product with a point is at least, if the squared distance is at most `squares` (n,)."""
-        slack = 2 * (self.error * points.longest + points.error * self.rest)
-        bar: np.ndarray = (self.base - slack - squares) / 2
-        return bar - points.rounding * np.abs(bar)
+    def sure(self, points: PointFactors) -> np.ndarray:
+        """(n,) float32 from which `bars` are made: base less what rounding may do to rests."""
+        found: np.ndarray = self.base - 2 * (self.error * points.longest + points.error * self.rest)
+        return found
 
 
-class Points(NamedTuple):
+def bars(sure: np.ndarray, squares: np.ndarray, rounding: np.float32) -> np.ndarray:
+    """What a row's product with a point is at least, if their squared distance is at most `squares`."""
+    bar = (sure - squares) * np.float32(0.5)
+    found: np.ndarray = bar - rounding * np.abs(bar)
+    return found
+
+
+class PointFactors(NamedTuple):
     """What bounds need of points, from which distances are asked."""
 
     factors: torch.Tensor  # (k, w), k rounded up to whole groups
@@ -61,16 +67,16 @@ def kind() -> torch.dtype:
     return torch.bfloat16 if products.HALVES else torch.float32
 
 
-def of_rows(rows: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> Rows:
+def of_rows(rows: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> RowFactors:
     """Of shifted rows (n, d) float32; all is head without directions."""
     own, square, rest, error = _split(rows, directions)
     near, length, off = _rounded(own, dtype)
     ones = torch.ones((len(rows), _PARTS), dtype=dtype)
     factors = torch.cat([near, ones, length, off], 1)
-    return Rows(factors, (square - 2 * error * rest).numpy(), rest.numpy(), error.numpy())
+    return RowFactors(factors, (square - 2 * error * rest).numpy(), rest.numpy(), error.numpy())
 
 
-def of_points(points: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> Points:
+def of_points(points: torch.Tensor, directions: torch.Tensor | None, dtype: torch.dtype) -> PointFactors:
     own, square, rest, error = _split(points, directions)
     near, length, off = _rounded(own, dtype)
     left, parts = error * rest - square / 2, []
@@ -81,7 +87,7 @@ def of_points(points: torch.Tensor, directions: torch.Tensor | None, dtype: torc
     factors[len(points) :, near.shape[1]] = -torch.finfo(dtype).max / 4  # added to fill a group: ruled out always
     factors[: len(points)] = torch.cat([near, *parts, off, length], 1)
     rounding = np.float32(ROUNDING if dtype == torch.bfloat16 else 0)
-    return Points(factors, rest.numpy().max(), error.numpy().max(), rounding)
+    return PointFactors(factors, rest.numpy().max(), error.numpy().max(), rounding)
 
 
 def _split(rows: torch.Tensor, directions: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
@@ -93,8 +99,7 @@ def _split(rows: torch.Tensor, directions: torch.Tensor | None) -> tuple[torch.T
         return rows, norms - 6 * unsure, nothing, nothing
     head = products.multiply(rows, directions.T.contiguous())
     rest = (norms - head.square().sum(1)).clamp_(min=0).sqrt_()
-    # Of rest squared, as much as all of it is unsure: next to nothing where rest is long, else all of it.
-    error = unsure / (rest + unsure.sqrt())
+    error = unsure / torch.maximum(rest, unsure.sqrt())  # next to nothing where rest is long
     own = torch.cat([head, rest[:, None]], 1)
     return own, own.square().sum(1) - 6 * unsure, rest, error
 
@@ -128,8 +133,8 @@ def choose(sample: torch.Tensor, count: int, points: torch.Tensor) -> torch.Tens
     for size in range(_STEP, most + 1, _STEP):
         some = directions[:, :size].contiguous()
         rows, others = of_rows(tried, some, dtype), of_points(points, some, dtype)
-        bars = torch.from_numpy(rows.bars(others, least))
-        left = float((products.multiply(rows.factors, others.factors) >= bars[:, None]).sum()) / len(tried)
+        least_products = torch.from_numpy(bars(rows.sure(others), least, others.rounding))[:, None]
+        left = float((products.multiply(rows.factors, others.factors) >= least_products).sum()) / len(tried)
         cost = size * len(points) + _WASTE[dtype] * left * width
         if cost < lowest:
             best, lowest = some, cost

@@ -19,7 +19,7 @@ _PARTS = 8  # of the sums over rows: fixed, so that their order does not depend 
 def kmeans(
     x: np.ndarray | Rows, clusters: int, seed: int, max_iter: int = 50, tol: float = 1e-3
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """k-means (Lloyd 1982; seeding of Arthur & Vassilvitskii 2007), Euclidean.
+    """k-means (Lloyd 1982; seeding of Arthur & Vassilvitskii 2007), Euclidean, of the rows of x, all of a matrix.
 
     Ends when no row changes its cluster, when a round lowers the inertia by less than `tol` of it, or after `max_iter`
     rounds. On image embeddings with hundreds of clusters the default takes about 12 rounds and ends half a percent

@@ -8,11 +8,12 @@ import weakref
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks, heads, passes
+from ray_al.kernels import blocks, heads
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.compiled import compiled, number
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.heads import GROUP, Rows, square
+from ray_al.kernels.heads import GROUP, RowFactors, square
+from ray_al.kernels.passes import Rows
 from ray_al.kernels.products import multiply
 
 KEPT_BYTES = Budget(1 << 28)  # of what is kept of matrices for their next clusterings
@@ -30,7 +31,7 @@ class NearestCenter:
     def __init__(self, space: Euclidean, centers: np.ndarray) -> None:
         self.space = space
         self.directions, self._rows = _heads(space, centers)
-        self._dtype = torch.float32 if self.directions is None else heads.kind()
+        self._dtype = torch.float32 if self._rows is None else self._rows.factors.dtype
         width = space.x.shape[1] if self.directions is None else self.directions.shape[1]
         self.rows = blocks.block_rows(max(width, len(centers) * self._dtype.itemsize * blocks.BLOCK_ELEMENTS // _TABLE))
 
@@ -54,35 +55,51 @@ class NearestCenter:
             x = self.space.x[start:stop]
             # A copy where rows are not side by side: the compiled loop has other last bits for them.
             raw = x if x.dtype == np.float32 and x.flags.c_contiguous else blocks.float_rows(x, 0, len(x)).numpy()
-            find_nearest(groups, *rows[1:], *others[1:], raw, points, nearest[start:stop], least[start:stop])
+            sure = rows.sure(others)
+            find_nearest(groups, sure, others.rounding, raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)
         return nearest, least
 
-    def part(self, start: int, stop: int) -> Rows:
+    def part(self, start: int, stop: int) -> RowFactors:
         if self._rows is None:
             return heads.of_rows(blocks.float_rows(self.space.x, start, stop, self.space.shift), None, self._dtype)
-        return Rows(*(part[start:stop] for part in self._rows))  # type: ignore[arg-type]
+        return RowFactors(*(part[start:stop] for part in self._rows))  # type: ignore[arg-type]
 
 
-_Heads = tuple[torch.Tensor | None, Rows | None]  # directions, and what bounds need of the rows; or nothing helps
-_kept: weakref.WeakKeyDictionary[passes.Rows, _Heads] = weakref.WeakKeyDictionary()
+_Heads = tuple[torch.Tensor | None, RowFactors | None]  # directions, and what bounds need of the rows; or nothing helps
+
+
+class _Kept:
+    """Heads that were chosen for so many clusters."""
+
+    def __init__(self, clusters: int, found: _Heads) -> None:
+        self.clusters, self.found = clusters, found
+
+
+_kept: weakref.WeakKeyDictionary[Rows, _Kept] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def _heads(space: Euclidean, centers: np.ndarray) -> _Heads:
-    """Of a matrix's rows; kept with it, while memory allows, for the next clusterings: they change the time alone."""
+    """Of a matrix's rows; kept with it, while memory allows, for clusterings of about as many clusters to come.
+
+    They change the time alone.
+    """
     if len(centers) < heads.FEW:
         return None, None
     with _lock:
-        found = _kept.get(space.matrix)
-        if found is None:
-            found = _find_heads(space, centers)
-            size = 0 if found[1] is None else found[1].factors.nbytes
-            if KEPT_BYTES.take(size):
-                _kept[space.matrix] = found
-                weakref.finalize(space.matrix, KEPT_BYTES.give, size)
-        return found
+        kept = _kept.get(space.matrix)
+    if kept and kept.clusters <= 4 * len(centers) <= 16 * kept.clusters:  # a trajectory's number grows
+        return kept.found
+    found = _find_heads(space, centers)
+    size = sum(part.nbytes for part in found[1] or ())
+    if KEPT_BYTES.take(size):
+        new = _Kept(len(centers), found)
+        weakref.finalize(new, KEPT_BYTES.give, size)
+        with _lock:
+            _kept[space.matrix] = new
+    return found
 
 
 def _find_heads(space: Euclidean, centers: np.ndarray) -> _Heads:
@@ -94,7 +111,7 @@ def _find_heads(space: Euclidean, centers: np.ndarray) -> _Heads:
     if directions is None:
         return None, None
     width = directions.shape[1] + heads.MORE
-    whole = Rows(torch.empty((space.count, width), dtype=heads.kind()), *np.empty((3, space.count), np.float32))
+    whole = RowFactors(torch.empty((space.count, width), dtype=heads.kind()), *np.empty((3, space.count), np.float32))
 
     def work(start: int, stop: int) -> None:
         part = heads.of_rows(blocks.float_rows(space.x, start, stop, space.shift), directions, heads.kind())
@@ -117,11 +134,7 @@ def _means(rows: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
 @compiled
 def find_nearest(
     table: np.ndarray,
-    base: np.ndarray,
-    rest: np.ndarray,
-    error: np.ndarray,
-    longest: np.float32,
-    center_error: np.float32,
+    sure: np.ndarray,
     rounding: np.float32,
     rows: np.ndarray,
     centers: np.ndarray,
@@ -132,7 +145,7 @@ def find_nearest(
 
     Args:
         table: (n, K / GROUP, GROUP) products of `heads`, or the bits of bfloat16; K rounded up.
-        base, rest, error: (n,) of `heads.Rows`; longest, center_error, rounding: of `heads.Points`.
+        sure: (n,) of `heads.RowFactors`; rounding: of `heads.PointFactors`.
     """
     n, groups, _ = table.shape
     half = np.float32(0.5)
@@ -145,8 +158,7 @@ def find_nearest(
                     if number(table[j, g, i]) > top:
                         top, own = number(table[j, g, i]), np.int32(g * GROUP + i)
         best = square(rows[j], centers[own])
-        slack = np.float32(2.0) * (error[j] * longest + center_error * rest[j])
-        bar = ((base[j] - slack) - best) * half
+        bar = (sure[j] - best) * half
         bar -= rounding * abs(bar)
         for g in range(groups):
             if count_above(table, j, g, bar) == 0:
@@ -158,7 +170,7 @@ def find_nearest(
                 found = square(rows[j], centers[c])
                 if found < best or (found == best and c < own):
                     best, own = found, c
-                    bar = ((base[j] - slack) - best) * half
+                    bar = (sure[j] - best) * half
                     bar -= rounding * abs(bar)
         nearest[j], least[j] = own, best
 

@@ -67,12 +67,12 @@ class SoftmaxProblem:
         return _Point(u, z, float(nll + penalty / 2), probs)
 
     def logits(self, u: torch.Tensor) -> torch.Tensor:
-        return products.multiply(u, self.rows[u.dtype])
+        return products.multiply_once(u, self.rows[u.dtype])
 
     def gradient(self, point: _Point) -> torch.Tensor:
         kind = point.z.dtype
         residual = (point.probs - self._target[kind]).sub_(point.z, alpha=self.kappa)
-        return products.multiply(residual, self.rows[kind].T).add_(point.u)
+        return products.multiply_once(residual, self.rows[kind].T).add_(point.u)
 
     def newton_step(
         self, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float, kind: torch.dtype
@@ -93,9 +93,9 @@ class SoftmaxProblem:
         square = float(r.square().sum())
         goal = eta * eta * square
         for _ in range(MAX_INNER):
-            s = products.multiply(p.to(kind), rows)  # (C, n)
+            s = products.multiply_once(p.to(kind), rows)  # (C, n)
             bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
-            square, end = advance(*parts, products.multiply(s, rows.T).to(wide).view(-1).numpy(), square, radius)
+            square, end = advance(*parts, products.multiply_once(s, rows.T).to(wide).view(-1).numpy(), square, radius)
             if end:
                 return _Step(d, r, end == AT_EDGE, end == AT_EDGE)
             if square <= goal:

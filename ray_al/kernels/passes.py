@@ -204,7 +204,7 @@ class _Group:
             out = scratch("product", len(self.columns), block.stop - block.start)
             product = half_scratch("half product", *out.shape)
             return out.copy_(torch.mm(self.columns.bfloat16(), block.half.T, out=product))
-        return multiply(self.columns, block.shifted if self.rough else block.raw)
+        return multiply(self.columns, block.shifted if self.rough else block.raw, room="product")
 
 
 def _groups(batch: Sequence[_Request], stable: bool) -> list[_Group]:

@@ -14,6 +14,7 @@ from ray_al.kernels.distances import noise
 
 PANEL = 192  # columns of a fused product: wider ones are no faster
 _STEP = 16  # widths are multiples of it, so that there are few shapes to check
+_WORTH_A_ROUTINE = 3e7  # products of numbers: twice as many take torch.mm a millisecond
 _KEPT = 1 << 23  # numbers (32 MB) of scratch memory that a thread keeps
 _local = threading.local()
 
@@ -28,23 +29,40 @@ HALVES = _has_halves()
 
 
 def _find_linear() -> Callable[..., torch.Tensor] | None:
-    """oneDNN's product of float32 matrices, which compiled models of torch use; None where `torch.mm` is as good.
+    """oneDNN's product of float32 matrices, which compiled models of torch use, where the processor has AVX-512.
 
     torch.mm is MKL's, which takes half as wide instructions on AMD's processors as these have: half the speed.
     """
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    one = torch.ones((1, 1))
+    try:
+        routine: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
+        return routine if routine(one, one, None, "none", [], "").item() == 1 else None
+    except (AttributeError, RuntimeError, TypeError):  # torch does not promise to keep it
+        return None
 
 
 _linear = _find_linear()
 
 
-def multiply(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """(m, n) products of the rows of one (m, d) with those of other (n, d), of one type."""
+def multiply(one: torch.Tensor, other: torch.Tensor, room: str = "") -> torch.Tensor:
+    """(m, n) products of the rows of one (m, d) with those of other (n, d), of one type.
+
+    For shapes that come again and again: oneDNN makes a routine of each, which takes a millisecond. Where torch.mm does
+    it, the result lies in this thread's scratch memory of the name `room`, if one is given.
+    """
     if _linear is None or one.dtype != torch.float32:
-        return torch.mm(one, other.T)
+        out = scratch(room, len(one), len(other)) if room else None
+        return torch.mm(one, other.T, out=out)
     return _linear(one, other, None, "none", [], "")
+
+
+def multiply_once(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`multiply` for shapes that may not come again."""
+    if len(one) * len(other) * one.shape[1] < _WORTH_A_ROUTINE:
+        return torch.mm(one, other.T)
+    return multiply(one, other)
 
 
 def errors(width: int) -> tuple[np.float32, np.float32]:

@@ -9,7 +9,7 @@ import torch
 
 from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled
-from ray_al.kernels.products import multiply
+from ray_al.kernels.products import multiply_once
 
 _ROWS, _COLUMNS = 1024, 4096
 _GROUP = 32  # distances looked at together
@@ -78,7 +78,7 @@ def _nearest(
     for first in range(0, len(group), _COLUMNS):
         ids = group[first : first + _COLUMNS]
         others = blocks.float_rows(x[ids], 0, len(ids), shift)
-        keep_least(multiply(own, others).numpy(), others.square().sum(1).numpy(), start - first, nearest)
+        keep_least(multiply_once(own, others).numpy(), others.square().sum(1).numpy(), start - first, nearest)
     norms = own.square().sum(1).double().numpy()
     return np.maximum(nearest + norms[:, None], 0), norms
 
@@ -87,7 +87,7 @@ def _nearest(
 def keep_least(products: np.ndarray, norms: np.ndarray, own: int, nearest: np.ndarray) -> None:
     """Lower nearest (n, k), ascending, by norms (m,) - 2 products (n, m); column own + i, row i itself, is left out."""
     n, m = products.shape
-    last, room = nearest.shape[1] - 1, 0
+    last = nearest.shape[1] - 1
     table = np.empty(-(-m // _GROUP) * _GROUP, np.float32)
     groups = table.reshape(-1, _GROUP)
     table[m:] = np.inf

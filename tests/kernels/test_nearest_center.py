@@ -71,9 +71,9 @@ def test_bounds_rule_out_nothing_that_is_near(
     others = heads.of_points(torch.from_numpy(points), directions, dtype)
     table = multiply(own.factors, others.factors).float().numpy()
     squares = np.array([[heads.square(row, point) for point in points] for row in rows], np.float32)
-    for j in range(len(points)):
-        assert (table[:, j] >= own.bars(others, squares[:, j])).all()
-    assert (table[:, 35:] < own.bars(others, squares.max(1))[:, None]).all()  # what fills a group
+    least = heads.bars(own.sure(others)[:, None], squares, others.rounding)
+    assert (table[:, :35] >= least).all()
+    assert (table[:, 35:] < least.min(1, keepdims=True)).all()  # what fills a group
 
 
 def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,20 @@ def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: p
     near = np.full(3000, -1, np.int32)
     for a, b in zip(fast(centers, near), NearestCenter(space, centers)(centers, near), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_heads_are_kept_for_about_as_many_centers() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 192)) * np.exp(-0.05 * np.arange(192))).astype(np.float32)
+    space = Euclidean(x)
+
+    def directions(clusters: int) -> object:
+        return NearestCenter(space, x[:clusters].astype(np.float64) - space.shift).directions
+
+    first = directions(80)
+    assert directions(100) is first
+    assert directions(400) is not first
+    assert directions(80) is not first  # it was replaced
 
 
 def test_equal_centers_give_the_first() -> None:

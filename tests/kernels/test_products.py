@@ -196,5 +196,6 @@ def test_products_are_those_of_float64(
     m, n, width = shape
     draw = torch.Generator().manual_seed(width)
     one, other = torch.randn((m, width), generator=draw), torch.randn((width, n), generator=draw).T  # not side by side
-    error = (products.multiply(one, other) - one.double() @ other.double().T).abs()
-    assert (error <= distances.noise(width) * one.norm(dim=1)[:, None] * other.norm(dim=1)).all()
+    for multiply in (products.multiply, products.multiply_once):
+        error = (multiply(one, other) - one.double() @ other.double().T).abs()
+        assert (error <= distances.noise(width) * one.norm(dim=1)[:, None] * other.norm(dim=1)).all()
