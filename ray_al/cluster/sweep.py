@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from ray_al.cluster.turns import Cells, InTurn, Silent, Stopping
 from ray_al.cluster.vae_training import VaeTraining
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import Sweep, TrajectoryConfig
-from ray_al.results.compaction import adopt, compact
+from ray_al.results.compaction import adopt, compact, finished
 from ray_al.results.dataset import index
 from ray_al.space_facts import FILE as SPACES_FILE
 from ray_al.space_facts import describe_spaces
@@ -55,31 +55,30 @@ def run_sweep(
     Raises:
         ConfigError: the cluster lacks what the sweep asks for, or another run of this sweep is going on.
     """
-    folder = Storage.open(sweep.storage).child(sweep.name)
+    storage = Storage.open(sweep.storage)
+    folder = storage.child(sweep.name)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         refuse_second_run(folder)  # before a cluster is started for nothing
         coming = coming_nodes(sweep.resources) if address else []
-        if not _all_done(sweep, folder):
+        there = finished(storage, sweep.name, sweep.by_id.keys())
+        if there < sweep.by_id.keys():
             stack.enter_context(connected(address, cpus, dashboard, console))
             demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
             for fault in node_faults(sweep.resources, cluster_nodes()):
                 console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
         lease = stack.enter_context(only_run(folder))
-        run = _Run(sweep, console, coming, lease)
+        run = _Run(sweep, console, there, coming, lease)
         return run.go()
     return Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
 
 
-def _all_done(sweep: Sweep, folder: Storage) -> bool:
-    return index(folder).done >= sweep.by_id.keys()
-
-
 @dataclass
 class _Run:
-    """A run that holds its sweep's folder and, unless all is done, a cluster."""
+    """A run that holds its sweep's folder and, unless all is finished somewhere, a cluster."""
 
     sweep: Sweep
     console: Console
+    there: Set[str]  # trajectories that the storage has finished, in this or another sweep
     coming: Sequence[Node] = ()  # machines that an autoscaler may bring
     lease: Lease | None = None  # that holds the folder, where no lock does
     handles: Sequence[Any] = ()  # keeps the services alive until the cluster is left, so that no trial misses them
@@ -90,8 +89,8 @@ class _Run:
         folder = storage.child(sweep.name)
         folder.write("sweep.json", json.dumps(sweep.raw, indent=1, default=str).encode())
         folder.write(SPACES_FILE, json.dumps(describe_spaces(sweep), indent=1).encode())
-        done = index(folder).done
-        adopted = adopt(storage, sweep.name, {t.id: t.name for t in sweep.trajectories if t.id not in done})
+        elsewhere = self.there - index(folder).done
+        adopted = adopt(storage, sweep.name, {t.id: t.name for t in sweep.trajectories if t.id in elsewhere})
         if adopted:
             self.console.print(
                 f"{adopted} trajectories were done by other sweeps or earlier, and are taken over", highlight=False

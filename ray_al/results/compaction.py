@@ -29,6 +29,19 @@ SUPERSEDED = "superseded"
 ROWS_PER_FILE = 250_000
 
 
+def finished(storage: Storage, sweep_name: str, ids: Set[str]) -> set[str]:
+    """Those trajectories of `ids` that some sweep of this storage has finished, or this or another has superseded."""
+    found: set[str] = set()
+    for name in _sweeps(storage, sweep_name):
+        folder = storage.child(name)
+        found |= ids & index(folder).done
+        if found < ids:
+            found |= ids & set(ids_of(_superseded(folder)))
+        if found == ids:
+            break
+    return found
+
+
 def adopt(storage: Storage, sweep_name: str, wanted: Mapping[str, TrajectoryName]) -> int:
     """Copy finished trajectories from other sweeps of this storage, and from what this one or they have superseded.
 
@@ -36,15 +49,19 @@ def adopt(storage: Storage, sweep_name: str, wanted: Mapping[str, TrajectoryName
     """
     sweep = storage.child(sweep_name)
     left = dict(wanted)
-    for other in [sweep_name, *(name for name in storage.list() if name != sweep_name)]:
+    for other in _sweeps(storage, sweep_name):
+        if not left:
+            break
         folder = storage.child(other)
         if other != sweep_name and (shared := left.keys() & index(folder).done):
             _take(sweep, read_sweep(folder), shared, left)
         if left:
             _take(sweep, _superseded(folder), left.keys(), left)
-        if not left:
-            break
     return len(wanted) - len(left)
+
+
+def _sweeps(storage: Storage, first: str) -> list[str]:
+    return [first, *(name for name in storage.list() if name != first)]
 
 
 def _superseded(sweep: Storage) -> pa.Table:

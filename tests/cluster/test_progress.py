@@ -75,7 +75,7 @@ def test_a_run_goes_over_what_was_given_up_early_once_more(
     monkeypatch.setattr(running, "start_services", lambda *_: (None, ()))
     monkeypatch.setattr(running, "cluster_nodes", list)
     monkeypatch.setattr(running, "_fit", fit)
-    run = running._Run(sweep, Console(quiet=True))
+    run = running._Run(sweep, Console(quiet=True), frozenset())
     progress = progress_of(sweep, Storage.open(str(tmp_path)).child("x"))
     run._trials(sweep.trajectories, progress, running.Clock(), running.Stop())
     assert rounds == [[t.id for t in sweep.trajectories], [sweep.trajectories[1].id]]

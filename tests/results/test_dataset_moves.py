@@ -11,7 +11,7 @@ import pytest
 
 from ray_al import load_results
 from ray_al.results import compaction
-from ray_al.results.compaction import adopt, compact
+from ray_al.results.compaction import adopt, compact, finished
 from ray_al.results.dataset import index, read_sweep
 from ray_al.results.ledger import read_table
 from ray_al.storage import Storage
@@ -89,6 +89,7 @@ def test_settings_that_come_back_find_their_old_results(storage: Storage) -> Non
         compact(sweep, [name])
     assert index(sweep).done == {"id02"}
     for own in ("s", "t"):
+        assert finished(storage, own, {"id01", "id03"}) == {"id01"}
         assert adopt(storage, own, {"id01": _name(1, sweep=own)}) == 1
         assert index(storage.child(own)).done >= {"id01"}
     compact(sweep, [before])
@@ -99,6 +100,7 @@ def test_what_was_never_finished_is_not_taken_for_done(storage: Storage) -> None
     sweep = storage.child("s")
     _run(sweep, 1, 2, finish=False)
     compact(sweep, [_name(1, id="other")])
+    assert finished(storage, "s", {"id01"}) == set()
     assert adopt(storage, "s", {"id01": _name(1)}) == 0
     assert index(sweep).rounds == {"id01": 2}
 

@@ -15,7 +15,7 @@ import pytest
 
 from ray_al import load_results
 from ray_al.core.round import RoundRecord
-from ray_al.results.compaction import adopt, compact
+from ray_al.results.compaction import adopt, compact, finished
 from ray_al.results.dataset import index, read_sweep
 from ray_al.results.ledger import Ledger
 from ray_al.results.schema import SCHEMA, TrajectoryName
@@ -184,6 +184,8 @@ def test_done_work_of_other_sweeps_is_taken_over(storage: Storage) -> None:
         _run(first, seed)
     compact(first, [_name(seed) for seed in range(2)])
     wanted = {f"id{seed:02d}": _name(seed, sweep="t") for seed in (1, 2, 3)}
+    assert finished(storage, "t", wanted.keys()) == {"id01", "id02"}
+    assert second.list() == []
     assert adopt(storage, "t", wanted) == 2
     assert index(second).done == {"id01", "id02"}
     assert set(load_results(second.root).sweep) == {"t"}
