@@ -29,8 +29,14 @@ class Block:
     def raw(self) -> torch.Tensor:
         """(n, d) as they are."""
         if self._raw is None:
-            self._raw = self._rows._floats(self.start, self.stop)
+            self._raw = self._rows.floats(self.start, self.stop)
         return self._raw
+
+    @property
+    def array(self) -> np.ndarray:
+        """(n, d) as they are, in memory of any alignment: for compiled loops, and no operand of products."""
+        there = self._rows.array(self.start, self.stop) if self._raw is None else None
+        return self.raw.numpy() if there is None else there
 
     @property
     def shifted(self) -> torch.Tensor:
@@ -50,11 +56,12 @@ class Block:
 
     def halved(self, out: torch.Tensor) -> torch.Tensor:
         """out (n, d) bfloat16, set to the shifted rows."""
-        distances.to_half(self.raw.numpy(), self._rows.shift, out.view(torch.uint16).numpy())
+        distances.to_half(self.array, self._rows.shift, out.view(torch.uint16).numpy())
         return out
 
     def some(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places (m,) and rows (.., d) float32, as they are, among which rows `at` (m,) of the block stand there."""
-        if self._raw is not None or self._rows._direct or 4 * len(at) > self.stop - self.start:
-            return at, self.raw.numpy()
-        return np.arange(len(at)), blocks.float_rows(self._rows.x[at + self.start], 0, len(at)).numpy()
+        there = self._rows.array(self.start, self.stop) if self._raw is None else self._raw.numpy()
+        if there is None and 4 * len(at) <= self.stop - self.start:
+            return np.arange(len(at)), blocks.float_rows(self._rows.at(at + self.start), 0, len(at)).numpy()
+        return at, self.array if there is None else there

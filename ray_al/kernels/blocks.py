@@ -158,10 +158,10 @@ def float_rows(
     return out if shift is None else out.sub_(borrow(shift))
 
 
-def double_rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
-    """Rows `ids` of x as a float64 tensor, less `shift`."""
-    out = torch.empty((len(ids), x.shape[1]), dtype=torch.float64)
-    np.copyto(out.numpy(), x[ids])
+def double_rows(x: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
+    """x as a float64 tensor, less `shift`."""
+    out = torch.empty(x.shape, dtype=torch.float64)
+    np.copyto(out.numpy(), x)
     return out if shift is None else out.sub_(torch.from_numpy(shift.astype(np.float64)))
 
 

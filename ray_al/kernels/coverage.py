@@ -14,6 +14,8 @@ import numpy as np
 
 from ray_al.kernels.geometry import Geometry
 
+Bar = tuple[float, int]  # squared distance and priority of an item: those of larger ones come before it
+
 
 class Leaders(NamedTuple):
     """Items that lie farthest, farthest first."""
@@ -25,6 +27,13 @@ class Leaders(NamedTuple):
     def first(self, count: int) -> Leaders:
         order = np.lexsort((self.priority, self.squares))[::-1][:count]
         return Leaders(self.ids[order], self.squares[order], self.priority[order])
+
+    def upto(self, count: int) -> Leaders:
+        return Leaders(self.ids[:count], self.squares[:count], self.priority[:count])
+
+    def bar(self, place: int) -> Bar:
+        """Of the item at a place; before none, if there are not so many."""
+        return (float(self.squares[place]), int(self.priority[place])) if place < len(self.ids) else (-1.0, 0)
 
 
 class Coverage(Protocol):
@@ -67,6 +76,7 @@ class RowCoverage:
     Args:
         best: (stop - start,) squared distances to the items `covered`; it is changed. By default there are none.
         keep: called at the end with all covered ids, in order, and the distances to them.
+        priority: (stop - start,) of the rows among equally far ones; by default it follows from ids and `seed`.
     """
 
     def __init__(
@@ -77,12 +87,13 @@ class RowCoverage:
         best: np.ndarray | None = None,
         covered: np.ndarray | None = None,
         keep: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        priority: np.ndarray | None = None,
     ) -> None:
         self._geometry, self._seed, self._rows = geometry, seed, geometry.rows
         self._open = free[geometry.start : geometry.stop].copy()
         self._best = np.full(len(self._open), np.inf) if best is None else best
         self._covered = [] if covered is None else [covered]
-        self._keep = keep
+        self._keep, self._priority = keep, priority
 
     def cover(self, ids: np.ndarray) -> None:
         here = ids[(ids >= self._geometry.start) & (ids < self._geometry.stop)]
@@ -99,7 +110,8 @@ class RowCoverage:
         bar = np.partition(values, len(values) - count)[len(values) - count] if 0 < count < len(values) else -1.0
         rows = np.flatnonzero((values >= bar) & self._open)
         ids = rows + self._geometry.start
-        return Leaders(ids, self._best[rows], _priority(ids, self._seed)).first(count)
+        priority = _priority(ids, self._seed) if self._priority is None else self._priority[rows]
+        return Leaders(ids, self._best[rows], priority).first(count)
 
     def totals(self) -> np.ndarray:
         values = np.where(self._open, self._best, 0.0)

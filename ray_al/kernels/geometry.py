@@ -72,7 +72,7 @@ class Euclidean:
 
     def _points(self, ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
         """Rows (p, d) float32 as they are and shifted, and the squared norms (p,) of the latter."""
-        raw = blocks.float_rows(self.x[ids], 0, len(ids))
+        raw = blocks.float_rows(self.matrix.at(ids), 0, len(ids))
         moved = raw - blocks.borrow(self.shift)
         return raw.numpy(), moved, distances.square_norms(moved.numpy())
 
@@ -80,7 +80,7 @@ class Euclidean:
         return blocks.alone(lambda: self._pairs(ids))
 
     def _pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = blocks.double_rows(self.x, ids, self.shift)
+        rows = blocks.double_rows(self.matrix.at(ids), self.shift)
         norms = rows.square().sum(1)
         table = torch.addmm(norms, rows, rows.T, alpha=-2).add_(norms[:, None])
         for one, other in _touching_pairs(table, norms):

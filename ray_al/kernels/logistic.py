@@ -68,7 +68,7 @@ def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> L
     present, label = np.unique(y, return_inverse=True)
     weights = np.zeros((classes, x.shape[1]), np.float32)
     bias = np.full(classes, ABSENT_BIAS, np.float32)
-    rows = blocks.double_rows(x, np.arange(len(x)))
+    rows = blocks.double_rows(x)
     blocks.check_finite(rows, "x")
     if len(present) == 1:
         bias[present] = 0

@@ -57,30 +57,44 @@ class Rows:
         blocks.check_matrix(x)
         self._name = name  # in messages
         self._fuse = Fuser(observe)
-        self.x, self.count, self.width = x, len(x), x.shape[1]
+        self.x, self.width = x, x.shape[1]
         self.block = blocks.block_rows(self.width)
-        part, parts = shard
-        number = -(-self.count // self.block)
-        self.start = min(number * part // parts * self.block, self.count)
-        self.stop = min(number * (part + 1) // parts * self.block, self.count)
+        self._cut(len(x), *shard)
         address = x.__array_interface__["data"][0]
-        self._direct = x.dtype == np.float32 and x.flags.c_contiguous and address % 64 == 0
+        self._plain = x.dtype == np.float32 and x.flags.c_contiguous
+        self._direct = self._plain and address % 64 == 0
         self._constants, self._measuring = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
         self._halving, self._rough_passes = False, 0
         self._measured: tuple[np.ndarray, np.ndarray] | None = None
-        self._sizes = {min(self.block, self.count), self.count % self.block or self.block}  # of the blocks
+
+    def _cut(self, count: int, part: int = 0, parts: int = 1) -> None:
+        """Set the numbers of rows and of blocks."""
+        number = -(-count // self.block)
+        self.count = count
+        self.start = min(number * part // parts * self.block, count)
+        self.stop = min(number * (part + 1) // parts * self.block, count)
+        self._sizes = {min(self.block, count), count % self.block or self.block}  # of the blocks
 
     def __len__(self) -> int:
         """Rows that passes go over."""
         return self.stop - self.start
 
-    def _floats(self, start: int, stop: int) -> torch.Tensor:
+    def floats(self, start: int, stop: int) -> torch.Tensor:
+        """(n, d) float32 rows, fit for products."""
         if self._direct:
             return blocks.borrow(self.x[start:stop])
         out = scratch("raw", stop - start, self.width)
         return blocks.float_rows(self.x, start, stop, out=out)
+
+    def array(self, start: int, stop: int) -> np.ndarray | None:
+        """(n, d) float32 rows in memory of any alignment, where they lie there."""
+        return blocks.borrow(self.x[start:stop]).numpy() if self._plain else None
+
+    def at(self, ids: np.ndarray) -> np.ndarray:
+        """Rows `ids`, copied."""
+        return self.x[ids]
 
     @property
     def shift(self) -> np.ndarray:
@@ -117,7 +131,7 @@ class Rows:
 
     def _measure_block(self, block: Block, norms: np.ndarray, raw: np.ndarray) -> None:
         at = slice(block.start - self.start, block.stop - self.start)
-        distances.measure(block.raw.numpy(), self.shift, norms[at], raw[at])
+        distances.measure(block.array, self.shift, norms[at], raw[at])
         if not norms[at].max() < distances.LARGEST:
             blocks.check_finite(block.raw, self._name, block.start)
             where = f"{self._name} is too large for squared distances in rows {block.start}..{block.stop - 1}"

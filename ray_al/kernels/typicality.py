@@ -113,11 +113,11 @@ def keep_least(products: np.ndarray, norms: np.ndarray, own: int, nearest: np.nd
 
 def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:
     """(n, count) smallest squared distances of the group's `rows` (n,) to its others, ascending."""
-    own = blocks.double_rows(x, group[rows], shift)
+    own = blocks.double_rows(x[group[rows]], shift)
     norms = own.square().sum(1)
     nearest, index = torch.empty((len(rows), 0), dtype=own.dtype), torch.empty((len(rows), 0), dtype=torch.int64)
     for start in range(0, len(group), _COLUMNS):
-        others = blocks.double_rows(x, group[start : start + _COLUMNS], shift)
+        others = blocks.double_rows(x[group[start : start + _COLUMNS]], shift)
         table = torch.addmm(others.square().sum(1), own, others.T, alpha=-2)
         here = np.flatnonzero((rows >= start) & (rows < start + len(others)))
         table[here, rows[here] - start] = torch.inf  # not itself

@@ -152,7 +152,8 @@ class PoolScorer:
         from ray_al.kernels.blocks import check_ids, free_mask
         from ray_al.kernels.kcenter import pick_farthest
 
-        count = self._size(space)
+        x = self.reader.read(space, "pool")
+        count = len(x)
         centers, exclude = check_ids(centers, count, "centers"), check_ids(exclude, count, "exclude")
         if among is not None:
             inside, exclude = Excerpt.around(among, centers, exclude)
@@ -162,7 +163,7 @@ class PoolScorer:
             return inside.ids(rows), far
         free_mask(count, k, centers, exclude)
         task = KCenterTask(space, centers, exclude, seed)
-        return self._picked(task, lambda coverage: pick_farthest(coverage, k, count))
+        return self._picked(task, lambda coverage: pick_farthest(coverage, k, x))
 
     def _picked(
         self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]
