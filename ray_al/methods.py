@@ -42,13 +42,13 @@ STRATEGIES: Mapping[str, Method] = {
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
     "bald": Method(TopScore, "highest mutual information of label and model", MEMBERS, fixed={"score": "bald"}),
     "kcenter_greedy": Method(
-        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=3
+        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=4
     ),
     "kmeans_partition": Method(
-        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=3
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=4
     ),
-    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=3),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=3),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=4),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=4),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
         Jlp, "items that labels reach least over the kNN graph", cold_start=True, on_images=False, neighbor_index=True

@@ -1,10 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from ray_al.kernels import kmeanspp
+from ray_al.kernels import drawing, kmeanspp
 from ray_al.kernels.kmeanspp import badge
 from tests.kernels.matrices import NO_IDS, distances, matrices
 
@@ -46,9 +48,11 @@ def test_distances_are_those_of_the_full_embedding(x, classes, seed, certain, da
         assert np.square(g[ids[0]]).sum() >= norms.max() * (1 - 1e-5)
 
 
-def test_distribution_is_that_of_the_plain_algorithm(monkeypatch):
-    """Frequencies of the ordered triples, against their exact probabilities; a pass after every few proposals."""
-    monkeypatch.setattr(kmeanspp, "_PROPOSALS", 3)
+@pytest.mark.parametrize("since", [1, 9])
+def test_distribution_is_that_of_the_plain_algorithm(since, monkeypatch):
+    """Frequencies of the ordered triples, against their exact probabilities; a pass after every few picks or none."""
+    monkeypatch.setattr(drawing, "PROPOSALS", 3)
+    monkeypatch.setattr(kmeanspp, "draw", partial(drawing.draw, since=since))
     rng = np.random.default_rng(0)
     n, draws = 6, 4000
     embedding, probs = rng.standard_normal((n, 2)).astype(np.float32), random_probs(rng, n, 3)

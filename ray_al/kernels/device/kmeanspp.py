@@ -1,4 +1,4 @@
-"""k-means++ sampling on a device: the steps and the random numbers of `ray_al.kernels.kmeanspp`."""
+"""BADGE on a device: the steps and the random numbers of `ray_al.kernels.kmeanspp`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ray_al.kernels.device.coverage import DeviceCoverage
 from ray_al.kernels.device.gradients import DeviceGradients
 from ray_al.kernels.device.rows import DeviceRows, taken_ids
 from ray_al.kernels.device.scores import Head, Linear, check_head, upload
+from ray_al.kernels.drawing import draw
 
-_PROPOSALS = 256
 _FIRST = ("norm", "uniform")
 
 
@@ -41,51 +41,18 @@ def badge(rows: DeviceRows, request: BadgeRequest, keep: int) -> tuple[np.ndarra
     free = coverage.best >= 0
     if request.first == "norm":
         free &= space.norms == space.norms[free].amax()
-    start = torch.nonzero(free)[:, 0]
-    first = int(start[int(rng.choice(len(start)))])
-    return _draw(coverage, request.k, first, rng)
+    return draw(_Draws(coverage), request.k, torch.nonzero(free)[:, 0].cpu().numpy(), rng)
 
 
-def _draw(coverage: DeviceCoverage, k: int, first: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """k items by k-means++ from `first`, exactly, by rejection.
+class _Draws:
+    """A device's coverage with ids and distances as arrays of this processor."""
 
-    Proposals are drawn from the distances of the last full pass and accepted with probability true / proposed
-    distance. True distances need only the proposals' own pairs, since every pick since that pass is one of them.
-    """
-    ids, squares = np.empty(k, np.int64), np.full(k, np.inf)
-    ids[0] = first
-    done, passed = 1, 0
-    device = coverage.best.device
-    while done < k:
-        coverage.cover(torch.from_numpy(ids[passed:done]).to(device))
-        passed = done
-        totals = np.cumsum(coverage.totals())
-        if totals[-1] == 0:
-            ids[done:], squares[done:] = rng.choice(coverage.rest(), k - done, replace=False), 0
-            break
-        block = np.searchsorted(totals, rng.random(_PROPOSALS) * totals[-1], side="right")
-        # Rounding may carry u * total up to the total itself: the last block of positive weight.
-        block = np.minimum(block, np.searchsorted(totals, totals[-1], side="left"))
-        proposals, proposed = coverage.locate(block, rng.random(_PROPOSALS))
-        table = coverage.geometry.pairs(torch.from_numpy(proposals).to(device)).cpu().numpy()
-        accepted, distances = _accept(table, proposed, proposals, k - done, rng)
-        ids[done : done + len(accepted)], squares[done : done + len(accepted)] = accepted, distances
-        done += len(accepted)
-    return ids, squares
+    def __init__(self, coverage: DeviceCoverage) -> None:
+        self._coverage, self._device = coverage, coverage.best.device
+        self.totals, self.locate, self.rest = coverage.totals, coverage.locate, coverage.rest
 
+    def cover(self, ids: np.ndarray) -> None:
+        self._coverage.cover(torch.from_numpy(ids).to(self._device))
 
-def _accept(
-    table: np.ndarray, proposed: np.ndarray, ids: np.ndarray, k: int, rng: np.random.Generator
-) -> tuple[list[int], list[float]]:
-    """Go through the proposals in order; the first is always accepted, later ones by what is left of their distance."""
-    left = proposed.copy()
-    bars = rng.random(len(ids)) * proposed
-    accepted: list[int] = []
-    distances: list[float] = []
-    for row in range(len(ids)):
-        if bars[row] < left[row] and len(accepted) < k:
-            accepted.append(int(ids[row]))
-            distances.append(float(left[row]))
-            left = np.minimum(left, table[row])
-            left[ids == ids[row]] = 0
-    return accepted, distances
+    def pairs(self, ids: np.ndarray) -> np.ndarray:
+        return self._coverage.geometry.pairs(torch.from_numpy(ids).to(self._device)).cpu().numpy()
