@@ -30,8 +30,10 @@ def disturbed(folder: Path, undisturbed: Path, rng: np.random.Generator, kills: 
         for _ in range(3):
             victim = str(rng.choice(list(VICTIMS)))
             on_record = sum(1 for _ in (sweep.folder / "ledger").glob("**/*.parquet"))
-            code, killed = run_and_kill(sweep, victim, on_record + int(rng.integers(1, 12)), float(rng.uniform(0, 0.5)))
-            count[victim] += killed
+            code, killed = run_and_kill(
+                sweep, {victim: on_record + int(rng.integers(1, 12))}, float(rng.uniform(0, 0.5))
+            )
+            count[victim] += len(killed)
             print(f"{count.total()} kills: {victim if killed else 'none'}, the run ended with {code}", flush=True)
             if code == 0:
                 break  # it is done: nothing is left to disturb

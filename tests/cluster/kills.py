@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,23 +68,26 @@ def run(sweep: Sweep, *options: str, timeout: float = 300) -> subprocess.Complet
 
 
 def run_and_kill(
-    sweep: Sweep, victim: str, after_rounds: int, delay: float = 0.0, timeout: float = 300
-) -> tuple[int, bool]:
-    """Start the command, kill `victim` once `after_rounds` rounds are on record and `delay` seconds have passed.
+    sweep: Sweep, victims: Mapping[str, int], delay: float = 0.0, timeout: float = 300
+) -> tuple[int, list[str]]:
+    """Start the command; kill each of `victims`, in order, once so many rounds are on record and `delay` seconds have
+    passed.
 
-    Returns the command's exit code (-9 when it was the victim), and whether the victim was there to be killed: a
-    command that ends before the moment comes is not touched.
+    Returns the command's exit code (-9 when it was a victim), and who was there to be killed: a command that ends
+    before the moment comes is not touched.
     """
     command = [*COMMAND, str(sweep.file), "--no-dashboard"]
     with open(sweep.file.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            deadline, seen = time.monotonic() + timeout, _rounds(sweep.folder)
-            while process.poll() is None and len(seen) < after_rounds and time.monotonic() < deadline:
-                time.sleep(0.02)
-                seen |= _rounds(sweep.folder)  # a finished trajectory has one file in place of its rounds'
-            time.sleep(delay)
-            killed = process.poll() is None and _kill(psutil.Process(process.pid), victim)
+            deadline, seen, killed = time.monotonic() + timeout, _rounds(sweep.folder), []
+            for victim, rounds in victims.items():
+                while process.poll() is None and len(seen) < rounds and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    seen |= _rounds(sweep.folder)  # a finished trajectory has one file in place of its rounds'
+                time.sleep(delay)
+                if process.poll() is None and _kill(psutil.Process(process.pid), victim):
+                    killed.append(victim)
             return process.wait(timeout=max(1.0, deadline - time.monotonic())), killed
         finally:
             if process.poll() is None:

@@ -25,15 +25,15 @@ def sweep(tmp_path: Path) -> Sweep:
     return write_sweep(tmp_path, tmp_path / "runs")
 
 
-@pytest.mark.parametrize("victim", ["trial", "scorer", "neighbors", "store"])
-def test_a_killed_part_does_not_even_end_the_run(sweep: Sweep, undisturbed: Path, victim: str) -> None:
-    assert run_and_kill(sweep, victim, after_rounds=20) == (0, True), sweep.file.with_suffix(".log").read_text()
+@pytest.mark.parametrize("victims", [{"trial": 15, "neighbors": 30}, {"scorer": 15, "store": 30}], ids=" and ".join)
+def test_killed_parts_do_not_even_end_the_run(sweep: Sweep, undisturbed: Path, victims: dict[str, int]) -> None:
+    assert run_and_kill(sweep, victims) == (0, list(victims)), sweep.file.with_suffix(".log").read_text()
     assert_same_results(sweep.folder, undisturbed)
 
 
 def test_the_same_command_goes_on_after_killed_runs(sweep: Sweep, undisturbed: Path) -> None:
     for victim, rounds in (("runtime", 10), ("driver", 25)):  # trials outlive the driver for a while
-        code, killed = run_and_kill(sweep, victim, after_rounds=rounds)
+        code, killed = run_and_kill(sweep, {victim: rounds})
         assert killed, sweep.file.with_suffix(".log").read_text()
         assert code != 0
     # As many trials at a time as before, or one (two cores: one for the scorer, one trial), give the same.

@@ -54,7 +54,7 @@ def test_distribution_is_that_of_the_plain_algorithm(since, monkeypatch):
     monkeypatch.setattr(drawing, "PROPOSALS", 3)
     monkeypatch.setattr(kmeanspp, "draw", partial(drawing.draw, since=since))
     rng = np.random.default_rng(0)
-    n, draws = 6, 4000
+    n, draws = 6, 2000
     embedding, probs = rng.standard_normal((n, 2)).astype(np.float32), random_probs(rng, n, 3)
     g = gradient_embeddings(embedding, probs)
     table = np.square(distances(g, g))
