@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("loop")
     (folder / "loop.yaml").write_text(yaml.safe_dump({**RAW, "storage": str(folder / "runs")}))
     sweep = Sweep(folder / "loop.yaml", folder / "runs" / "loop")
-    assert run_and_kill(sweep, "trial", after_rounds=8) == (0, True), (folder / "loop.log").read_text()
+    assert run_and_kill(sweep, {"trial": 8}) == (0, ["trial"]), (folder / "loop.log").read_text()
     return sweep
 
 
