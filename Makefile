@@ -20,7 +20,7 @@ quickstart: $(STAMP)
 
 # Tests that start Ray take longest and often wait: the others run in what is left meanwhile, and are shown after them.
 test: lint
-	@log=$$(mktemp); nice -n 19 $(BIN)/python -m pytest -m "not slow" >$$log 2>&1 & others=$$!; \
+	@log=$$(mktemp); nice -n 10 $(BIN)/python -m pytest -m "not slow" >$$log 2>&1 & others=$$!; \
 	$(BIN)/python -m pytest -m slow; slow=$$?; \
 	wait $$others; failed=$$?; cat $$log; rm $$log; exit $$((slow | failed))
 

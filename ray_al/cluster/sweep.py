@@ -11,6 +11,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 from rich.console import Console
 
@@ -33,6 +34,7 @@ from ray_al.results.dataset import index
 from ray_al.space_facts import FILE as SPACES_FILE
 from ray_al.space_facts import describe_spaces
 from ray_al.storage import Storage
+from ray_al.sweep_file import ConfigError
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class _Run:
             )
         at_start = index(folder)
         todo = [t for t in sweep.trajectories if t.id not in at_start.done]
+        if todo and not ray.is_initialized():
+            raise ConfigError(["what other sweeps had finished has gone away meanwhile: run the same command again"])
         progress = Progress(sweep, at_start, folder, self.console)
         clock, stopped = Clock(), False
         try:

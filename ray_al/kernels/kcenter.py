@@ -12,9 +12,9 @@ from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.some_rows import SomeRows
 
-_CANDIDATES = 256
+_CANDIDATES = 256  # at least: where rows are many, a pass costs more than a larger table of candidates
 _SHARE = 8  # one of so many rows is near to being picked
-_NEAR_BYTES = 1 << 24  # of these at most: a pass over them is to cost little
+_NEAR, _NEAR_BYTES = 1 << 15, 1 << 24  # of these at most: to order them and to pass over them is to cost little
 
 
 def kcenter_greedy(
@@ -22,11 +22,13 @@ def kcenter_greedy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greedy k-center (Sener & Savarese 2018, https://arxiv.org/abs/1708.00489), Euclidean.
 
-    The picks are those of the plain algorithm, which passes over x once a pick. Distances only shrink: picks can be
-    made among the farthest items alone while the best of them is at least as far as the farthest other one was. So a
-    pass over x gives the farthest eighth of the items, and a pass over these the farthest 256 of them, whose distances
-    are all known; what was picked there enters the next pass over the eighth, and all that was picked there the next
-    one over x, as one matrix product. Hundreds of picks need one or two passes over x.
+    The picks are those of the plain algorithm, which passes over x once a pick, but for ties: distances that are equal
+    to the last bits of a float64 may count as equal or not. Distances only shrink: picks can be made among the farthest
+    items alone while the best of them is at least as far as the farthest other one was. So a pass over x gives the
+    farthest items, up to an eighth of all, and a pass over these the farthest few hundred of them, whose distances are
+    all known; what was picked there enters the next pass over the eighth, and all that was picked there the next one
+    over x, as one matrix product. Hundreds of picks need one or two passes over x. Among a few thousand rows there is
+    no level between.
 
     Args:
         x: (N, d) float32, float16 or uint8.
@@ -57,10 +59,10 @@ def pick_farthest(coverage: Coverage, k: int, x: np.ndarray) -> tuple[np.ndarray
     On return the coverage knows of all picks but those of the last pass.
     """
     ids, squares = np.empty(0, np.int64), np.empty(0)
-    near = min(len(x) // _SHARE, _NEAR_BYTES // x[0].nbytes)
-    candidates = _CANDIDATES
-    if near < 2 * candidates:  # few rows, or wide ones: no pass between
-        near = candidates = max(_CANDIDATES, math.isqrt(len(x)))
+    near = min(len(x) // _SHARE, _NEAR, _NEAR_BYTES // x[0].nbytes)
+    candidates = max(_CANDIDATES, math.isqrt(len(x)))
+    if near < 2 * candidates:  # few rows, or wide ones: no level between
+        near = candidates
     while len(ids) < k:
         leaders = coverage.leaders(near + 1)
         bar = leaders.bar(near)

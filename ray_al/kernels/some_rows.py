@@ -17,11 +17,10 @@ class SomeRows(Rows):
         super().__init__(x)
         self.ids = ids
         self._cut(len(ids))
-        self._shift = blocks.center(x, ids)
 
     def floats(self, start: int, stop: int) -> torch.Tensor:
         ids, out = self.ids[start:stop], scratch("raw", stop - start, self.width)
-        if self.x.dtype != np.float32:
+        if not self._plain:
             return blocks.float_rows(self.x[ids], 0, len(ids), out=out)
         np.take(self.x, ids, 0, out=out.numpy(), mode="clip")  # other modes copy once more
         return out

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ray_al.results.dataset import (
     RESULTS,
+    SUPERSEDED,
     done_tables,
     first_copies,
     ids_of,
@@ -20,12 +21,12 @@ from ray_al.results.dataset import (
     read_sweep,
     result_files,
     steady,
+    superseded_ids,
 )
 from ray_al.results.ledger import FOLDER, parquet_bytes, read_table
 from ray_al.results.schema import NAME_COLUMNS, SCHEMA, TrajectoryName
 from ray_al.storage import Storage
 
-SUPERSEDED = "superseded"
 ROWS_PER_FILE = 250_000
 
 
@@ -36,7 +37,7 @@ def finished(storage: Storage, sweep_name: str, ids: Set[str]) -> set[str]:
         folder = storage.child(name)
         found |= ids & index(folder).done
         if found < ids:
-            found |= ids & set(ids_of(_superseded(folder)))
+            found |= ids & superseded_ids(folder)
         if found == ids:
             break
     return found

@@ -16,7 +16,7 @@ from ray_al.results.ledger import FOLDER, part_rounds, read_table
 from ray_al.results.schema import SCHEMA
 from ray_al.storage import Storage
 
-RESULTS = "results"
+RESULTS, SUPERSEDED = "results", "superseded"
 TABLES_AT_ONCE = 512
 PASSES = 20  # over a folder that changes meanwhile, before giving up
 _T = TypeVar("_T")
@@ -34,6 +34,18 @@ class LedgerIndex:
 def index(sweep: Storage) -> LedgerIndex:
     """List a sweep's folder without reading more than file names and the ids of results."""
     return steady(lambda: _index(sweep))
+
+
+def superseded_ids(sweep: Storage) -> set[str]:
+    """The finished trajectories that compaction moved aside."""
+    return steady(lambda: _compacted_ids(sweep, SUPERSEDED))
+
+
+def _compacted_ids(sweep: Storage, folder: str) -> set[str]:
+    def read(name: str) -> pa.Table:
+        return pq.read_table(pa.BufferReader(sweep.read(name)), columns=["trajectory_id"])
+
+    return set().union(*(ids_of(table) for table in done_tables(sweep, read, folder)))
 
 
 def read_sweep(sweep: Storage) -> pa.Table:
@@ -70,10 +82,7 @@ def _index(sweep: Storage) -> LedgerIndex:
     before, _ = _entries(sweep)
     parts = {name: sweep.list(f"{FOLDER}/{name}") for name in sorted(before)}
     after, done = _entries(sweep)
-    tables = done_tables(
-        sweep, lambda name: pq.read_table(pa.BufferReader(sweep.read(name)), columns=["trajectory_id"])
-    )
-    done = done.union(*(ids_of(table) for table in tables))
+    done |= _compacted_ids(sweep, RESULTS)
     _check_met(sweep, before - after - done)
     live = parts.keys() - done
     failed = frozenset(name for name in live if "failed.parquet" in parts[name])

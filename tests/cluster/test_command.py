@@ -149,6 +149,7 @@ def test_interrupting_a_run(tmp_path: Path) -> None:
     write(tmp_path, "y.yaml", name="y", axes=axes(strategy=[{"name": "badge", "label": "b"}]), protocol=long)
     taken = ray_al(tmp_path, "run", "y.yaml", "--no-dashboard")
     assert "2 trajectories were done by other sweeps or earlier" in taken.stdout
+    assert "Ray dashboard" not in taken.stdout, "a cluster was started for nothing"
     assert set(load_results(tmp_path / "runs" / "y").strategy) == {"b"}
 
 

@@ -1,12 +1,17 @@
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_al.kernels import kcenter
+from ray_al.kernels import blocks, kcenter
+from ray_al.kernels.coverage import RowCoverage, ShardedCoverage
+from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.kcenter import covering_radius, kcenter_greedy
+from ray_al.kernels.passes import Rows
+from ray_al.kernels.some_rows import SomeRows
 from tests.kernels.matrices import NO_IDS, distances, matrices
 
 
@@ -117,3 +122,35 @@ def test_bad_input_names_the_value():
         kcenter_greedy(np.array([[1e30], [-1e30]], np.float32), 1, NO_IDS, NO_IDS, 0)
     with pytest.raises(ValueError, match=r"\(N, d\)"):
         kcenter_greedy(np.zeros((5, 2, 2), np.float32), 1, NO_IDS, NO_IDS, 0)
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda x: np.repeat(x, 2, 1)[:, ::2]])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_level_between_changes_no_pick(layout, parts, monkeypatch):
+    monkeypatch.setattr(kcenter, "_CANDIDATES", 4)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 1 << 10)
+    rng = np.random.default_rng(4)
+    x = (10 * rng.standard_normal((12, 4)))[rng.integers(0, 12, 3000)] + rng.standard_normal((3000, 4))
+    x, centers, levels = x.astype(np.float32), np.arange(3), []
+    monkeypatch.setattr(kcenter, "SomeRows", lambda x, ids: levels.append(len(ids)) or SomeRows(x, ids))
+    table = np.square(distances(x, x))
+    nearest, want = table[:, centers].min(1), []
+    for _ in range(150):
+        want.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, table[want[-1]])
+    x, free = layout(x), np.arange(len(x)) >= len(centers)
+    shards = [RowCoverage(Euclidean(Rows(x, (part, parts))), free, 0) for part in range(parts)]
+    with ThreadPoolExecutor(parts) as threads:
+        coverage = ShardedCoverage(shards, 0, threads)
+        coverage.cover(centers)
+        np.testing.assert_array_equal(kcenter.pick_farthest(coverage, 150, x)[0], want)
+    assert set(levels) == {3000 // 8}
+
+
+def test_rows_that_may_be_covered_may_be_near(monkeypatch):
+    """Sizes are checked about the center of all rows alone."""
+    monkeypatch.setattr(kcenter, "_CANDIDATES", 4)
+    x = np.zeros((8192, 2), np.float32)
+    x[:1000, 0], x[1000:1025, 0] = 5.5e18, -5.5e18
+    x[:, 1] = np.random.default_rng(5).standard_normal(len(x)) * 1e15
+    assert len(set(kcenter_greedy(x, 60, np.array([8000]), NO_IDS, 0)[0].tolist())) == 60
