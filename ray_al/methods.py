@@ -58,7 +58,7 @@ STRATEGIES: Mapping[str, Method] = {
 
 LEARNERS: Mapping[str, Method] = {
     "logreg": Method(
-        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=3
+        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=4
     ),
     "logreg_committee": Method(
         LogRegCommittee,

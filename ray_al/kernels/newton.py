@@ -182,17 +182,18 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
         if not slope < 0 or cut > _MAX_CUT:
             break
         ahead = problem.logits(d)
-        if hard:
-            length = problem.search(point, d, ahead, slope)
-            point = problem.at(point.u + length * d, point.z + length * ahead)
-            gradient = problem.gradient(point)
-            norm = float(gradient.norm())
-            continue
         trial = problem.at(point.u + d, point.z + ahead)
         promised = 0.5 * (norm * float((d * step.residual).sum()) - slope)
-        gain = point.value - trial.value
-        radius = _radius(radius, float(d.norm()), slope, gain, promised)
-        if gain > 1e-4 * promised or abs(gain) <= _LEVEL[point.u.dtype] * abs(point.value):
+        gain, length = point.value - trial.value, float(d.norm())
+        level = _LEVEL[point.u.dtype] * abs(point.value)
+        if hard or (gain < 0.25 * promised and abs(gain) > level):
+            # Far too long, as the first step of many classes is: a point along it costs no product.
+            part = problem.search(point, d, ahead, slope)
+            trial = problem.at(point.u + part * d, point.z + part * ahead)
+            gain, promised, radius = point.value - trial.value, 0.0, part * length
+        else:
+            radius = _radius(radius, length, slope, gain, promised)
+        if hard or gain > 1e-4 * promised or abs(gain) <= level:
             point = trial
             gradient = problem.gradient(point)
             norm = float(gradient.norm())
@@ -200,14 +201,10 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
 
 
 def _radius(radius: float, length: float, slope: float, gain: float, promised: float) -> float:
-    """The next radius, by the ratio of gain and promise and by interpolation along the step."""
+    """The next radius after a step that needed no search, by the ratio of gain and promise and by interpolation."""
     radius = min(radius, length) if math.isinf(radius) else radius
     bend = -gain - slope
     factor = 4.0 if bend <= 0 else max(0.25, -0.5 * slope / bend)
-    if gain < 1e-4 * promised:
-        return min(max(factor, 0.25) * length, 0.5 * radius)
-    if gain < 0.25 * promised:
-        return max(0.25 * radius, min(factor * length, 0.5 * radius))
     if gain < 0.75 * promised:
         return max(0.25 * radius, min(factor * length, 4 * radius))
     return max(radius, min(factor * length, 4 * radius))

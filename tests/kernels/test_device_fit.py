@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from ray_al.kernels.device import logistic
+from ray_al.kernels.device import logistic, newton
 from ray_al.kernels.device.pool import DevicePool
 from ray_al.kernels.logistic import ABSENT_BIAS, fit_logistic
 from tests.kernels.devices import device, one_thread
@@ -23,6 +23,18 @@ def clusters(seed, n, d, classes, dtype="float32"):
     y = rng.integers(0, classes, n)
     x = 0.7 * rng.standard_normal((classes, d))[y] + rng.standard_normal((n, d)) + 2
     return x.astype(dtype), y
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_first_step_that_is_far_too_long_is_shortened_along_itself(seed, device, monkeypatch):
+    """At zero every class is as likely, and Newton's model there makes logits of about their number."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 60, 400)
+    x = (3 * rng.standard_normal((60, 64))[y] + rng.standard_normal((400, 64))).astype(np.float32)
+    steps, step = [], newton.SoftmaxBatch.newton_step
+    monkeypatch.setattr(newton.SoftmaxBatch, "newton_step", lambda *args: steps.append(1) or step(*args))
+    DevicePool(x, device=device).fit([(np.arange(400), y)], 60, 1.0)
+    assert len(steps) <= 12  # with a smaller ball for each step that was too long: 17 to 21
 
 
 def probabilities(head, x):

@@ -133,6 +133,18 @@ def test_whole_steps_with_a_search_converge_where_the_trust_region_is_slow(sprea
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_first_step_that_is_far_too_long_is_shortened_along_itself(seed, monkeypatch):
+    """At zero every class is as likely, and Newton's model there makes logits of about their number."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 60, 400)
+    x = (3 * rng.standard_normal((60, 64))[y] + rng.standard_normal((400, 64))).astype(np.float32)
+    steps, step = [], SoftmaxProblem.newton_step
+    monkeypatch.setattr(SoftmaxProblem, "newton_step", lambda *args: steps.append(1) or step(*args))
+    fit_logistic([(x, y)], 60)
+    assert len(steps) <= 12  # with a smaller ball for each step that was too long: 17 to 21
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_the_bend_in_bfloat16_is_the_float32_one_rounded(seed):
     rng = np.random.default_rng(seed)
     probs = softmax(rng.standard_normal((7, 33)), axis=0).astype(np.float32)

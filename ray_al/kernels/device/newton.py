@@ -9,6 +9,7 @@ import torch
 _MAX_STEPS = 300
 _MAX_INNER = 2000
 _LOOK = 4  # inner iterations between two looks whether any problem goes on
+_MAX_HALVINGS = 40
 _LEVEL = 1e-12  # relative: values closer than this differ by rounding
 
 
@@ -135,20 +136,46 @@ def minimize(problem: SoftmaxBatch, tol: float) -> torch.Tensor:
         precise = precise | (active & ~exact)
         moves = active & exact
         d = torch.where(_per(moves), step.d, 0.0) * _per(norm)
-        trial = problem.at(point.u + d, torch.baddbmm(point.z, d, problem.rows.mT))
+        ahead = torch.bmm(d, problem.rows.mT)
+        trial = problem.at(point.u + d, point.z + ahead)
         slope = _sum(gradient * d)
         promised = 0.5 * (norm * _sum(d * step.residual) - slope)
+        gain, lost = point.value - trial.value, _LEVEL * point.value.abs()
+        poor = moves & (gain < 0.25 * promised) & (gain.abs() > lost)
+        trial, part = _shorten(problem, point, trial, d, ahead, poor)
+        length = part * _sum(d.square()).sqrt()
+        radius = torch.where(moves, torch.where(poor, length, _radius(radius, length, slope, gain, promised)), radius)
         gain = point.value - trial.value
-        length = _sum(d.square()).sqrt()
-        radius = torch.where(moves, _radius(radius, length, slope, gain, promised), radius)
-        accept = moves & ((gain > 1e-4 * promised) | (gain.abs() <= _LEVEL * point.value.abs()))
-        point = _Point(
-            *(torch.where(accept.view(-1, *[1] * (a.ndim - 1)), b, a) for a, b in zip(point, trial, strict=True))
-        )
+        accept = moves & ((gain > 1e-4 * torch.where(poor, 0.0, promised)) | (gain.abs() <= lost))
+        point = _where(accept, trial, point)
         del trial
         gradient = problem.gradient(point)
         norm = _sum(gradient.square()).sqrt()
     raise FloatingPointError(f"no convergence in {_MAX_STEPS} steps: gradient norms {norm.tolist()}, tolerance {tol}")
+
+
+def _where(chosen: torch.Tensor, one: _Point, other: _Point) -> _Point:
+    """One point of the problems `chosen` (G,), the other of the others."""
+    return _Point(*(torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(one, other, strict=True)))
+
+
+def _shorten(
+    problem: SoftmaxBatch, point: _Point, trial: _Point, d: torch.Tensor, ahead: torch.Tensor, poor: torch.Tensor
+) -> tuple[_Point, torch.Tensor]:
+    """Points along steps d, whose logits are `ahead`, and the parts (G,) of the steps that lead there.
+
+    Steps that are `poor` are halved as long as that lowers the value, which is convex along them. The first step of
+    many classes is as many times too long.
+    """
+    part, going = torch.ones_like(point.value), poor
+    for _ in range(_MAX_HALVINGS):
+        if not bool(going.any()):
+            break
+        half = part / 2
+        shorter = problem.at(point.u + _per(half) * d, point.z + _per(half) * ahead)
+        going = going & (shorter.value < trial.value)
+        trial, part = _where(going, shorter, trial), torch.where(going, half, part)
+    return trial, part
 
 
 def _steps(
@@ -185,14 +212,9 @@ def _steps(
 def _radius(
     radius: torch.Tensor, length: torch.Tensor, slope: torch.Tensor, gain: torch.Tensor, promised: torch.Tensor
 ) -> torch.Tensor:
-    """The next radius, by the ratio of gain and promise and by interpolation along the step."""
+    """The next radius after a step that was not poor, by the ratio of gain and promise and by interpolation."""
     radius = torch.where(radius.isinf(), length, radius)
     bend = -gain - slope
     factor = torch.where(bend <= 0, 4.0, (-0.5 * slope / bend).clamp(min=0.25))
-    failed = torch.minimum(factor.clamp(min=0.25) * length, 0.5 * radius)
-    poor = torch.maximum(0.25 * radius, torch.minimum(factor * length, 0.5 * radius))
-    fair = torch.maximum(0.25 * radius, torch.minimum(factor * length, 4 * radius))
-    good = torch.maximum(radius, torch.minimum(factor * length, 4 * radius))
-    out = torch.where(gain < 0.75 * promised, fair, good)
-    out = torch.where(gain < 0.25 * promised, poor, out)
-    return torch.where(gain < 1e-4 * promised, failed, out)
+    most = torch.minimum(factor * length, 4 * radius)
+    return torch.maximum(torch.where(gain < 0.75 * promised, 0.25 * radius, radius), most)
