@@ -45,10 +45,10 @@ STRATEGIES: Mapping[str, Method] = {
         KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=4
     ),
     "kmeans_partition": Method(
-        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=4
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=5
     ),
     "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=4),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=4),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=5),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
         Jlp, "items that labels reach least over the kNN graph", cold_start=True, on_images=False, neighbor_index=True

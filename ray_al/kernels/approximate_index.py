@@ -97,7 +97,7 @@ class _Lists:
         count, width = scaled.x.shape
         lists = max(1, min(int(4 * np.sqrt(count)), count // _PER_LIST))
         chosen = np.linspace(0, count - 1, min(count, _PER_LIST * lists)).astype(np.int64)
-        centers = kmeans(scaled.of(scaled.x[chosen]), lists, seed=0, max_iter=10, tol=1e-3)[1]
+        centers = kmeans(scaled.of(scaled.x[chosen]), lists, seed=0, max_iter=10, tol=1e-3, momentum=0)[1]
         self._centers = FlatIndex(centers)
         self._quantizer = faiss.IndexFlatL2(width)
         self._quantizer.add(centers)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.compiled import compiled
-from ray_al.kernels.products import multiply_once
+from ray_al.kernels.products import multiply
 
 _ROWS, _COLUMNS = 1024, 4096
-_GROUP = 32  # distances looked at together
+_STEP = 64
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
@@ -52,9 +51,11 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
     count = min(neighbors, len(group) - 1)
     if count == 0:
         return np.zeros(stop - start, np.float32)
+    # Read once from where they lie far apart.
+    rows, ids = (x[group], np.arange(len(group))) if len(group) <= _ROWS else (x, group)
     # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
-    shift = blocks.center(x, group)
-    squares, norms = _nearest(x, group, start, stop, count, shift)
+    shift = blocks.center(rows, ids)
+    squares, norms = _nearest(rows, ids, start, stop, count, shift)
     if not np.isfinite(squares).all():
         for row in group:
             if not np.isfinite(x[row]).all():
@@ -62,7 +63,7 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
         raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
     close = np.flatnonzero(squares[:, 0] < _CLOSE * norms)
     if len(close):
-        squares[close] = _nearest_in_double(x, group, start + close, count, shift)
+        squares[close] = _nearest_in_double(rows, ids, start + close, count, shift)
     mean = np.sqrt(squares).mean(1)  # (n,)
     with np.errstate(divide="ignore"):
         return np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32)
@@ -73,42 +74,29 @@ def _nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, count) float64 smallest squared distances of rows start..stop of the group to its others, ascending, and (n,)
     squared norms."""
-    own = blocks.float_rows(x[group[start:stop]], 0, stop - start, shift)
-    nearest = np.full((len(own), count), np.inf, np.float32)
+    whole = len(group) <= _ROWS
+    own = _rows(x, group[start:stop], shift)
+    parts = []
     for first in range(0, len(group), _COLUMNS):
-        ids = group[first : first + _COLUMNS]
-        others = blocks.float_rows(x[ids], 0, len(ids), shift)
-        keep_least(multiply_once(own, others).numpy(), others.square().sum(1).numpy(), start - first, nearest)
-    norms = own.square().sum(1).double().numpy()
-    return np.maximum(nearest + norms[:, None], 0), norms
+        others = own if whole else _rows(x, group[first : first + _COLUMNS], shift)
+        width = min(_COLUMNS, len(group) - first)
+        norms = others.square().sum(1)
+        norms[width:] = torch.inf
+        table = multiply(own, others)[: stop - start].mul_(-2).add_(norms).numpy()
+        here = np.arange(max(start, first), min(stop, first + width))
+        table[here - start, here - first] = np.inf  # not itself
+        table.partition(min(count, width) - 1, axis=1)
+        parts.append(table[:, :count])
+    nearest = np.sort(np.concatenate(parts, 1), 1)[:, :count]
+    squares = own[: stop - start].square().sum(1).double().numpy()
+    return np.maximum(nearest + squares[:, None], 0), squares
 
 
-@compiled
-def keep_least(products: np.ndarray, norms: np.ndarray, own: int, nearest: np.ndarray) -> None:
-    """Lower nearest (n, k), ascending, by norms (m,) - 2 products (n, m); column own + i, row i itself, is left out."""
-    n, m = products.shape
-    last = nearest.shape[1] - 1
-    table = np.empty(-(-m // _GROUP) * _GROUP, np.float32)
-    groups = table.reshape(-1, _GROUP)
-    table[m:] = np.inf
-    for i in range(n):
-        for j in range(m):
-            table[j] = norms[j] - np.float32(2.0) * products[i, j]
-        if 0 <= own + i < m:
-            table[own + i] = np.inf
-        for g in range(len(groups)):
-            count = np.uint8(0)
-            for j in range(groups.shape[1]):  # a loop without branches is vectorized; of constant length it is not
-                count = np.uint8(count + np.uint8(groups[g, j] < nearest[i, last]))
-            if count == 0:
-                continue
-            for j in range(_GROUP):
-                value, room = groups[g, j], last
-                if value < nearest[i, last]:
-                    while room > 0 and nearest[i, room - 1] > value:
-                        nearest[i, room] = nearest[i, room - 1]
-                        room -= 1
-                    nearest[i, room] = value
+def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray) -> torch.Tensor:
+    """Rows `ids` less `shift`, and zeros up to a multiple of _STEP rows: products have few shapes."""
+    out = torch.zeros((-(-len(ids) // _STEP) * _STEP, x.shape[1]))
+    blocks.float_rows(x[ids], 0, len(ids), shift, out[: len(ids)])
+    return out
 
 
 def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def clustered_rows(found: torch.Tensor, clusters: int, seed: int) -> np.ndarray:
         return kmeans(found, clusters, seed, ITERATIONS)[0].cpu().numpy()
     from ray_al.kernels.kmeans import kmeans as compiled_kmeans
 
-    return compiled_kmeans(found.numpy(), clusters, seed, ITERATIONS, tol=0)[0].astype(np.int64)
+    return compiled_kmeans(found.numpy(), clusters, seed, ITERATIONS, tol=0, momentum=0)[0].astype(np.int64)
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
