@@ -16,6 +16,7 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LEAST = np.finfo(np.float32).tiny
+_TILE = 64  # rows
 _ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
 
 
@@ -117,6 +118,33 @@ def entropy(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     for j in range(n):
         h = np.log(total[j]) - weighted[j] / total[j]
         out[j] = np.float32(0.0) if h < 0 else h  # not max(): NaN stays
+
+
+@compiled
+def softmax(logits: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """out (n, C) = probabilities of logits (C, n) + bias (C,); NaN where a logit is not finite."""
+    classes, n = logits.shape
+    part = np.empty((classes, _TILE), np.float32)  # near the processor until it is written the other way round
+    top, total = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
+    for start in range(0, n, _TILE):
+        width = min(_TILE, n - start)
+        top[:] = -np.inf
+        total[:] = 0
+        for c in range(classes):
+            row, b = logits[c, start : start + width], bias[c]
+            for j in range(width):
+                top[j] = max(top[j], row[j] + b)
+        for c in range(classes):
+            row, b, found = logits[c, start : start + width], bias[c], part[c]
+            for j in range(width):
+                z = row[j] + b - top[j]
+                e = exp(z)
+                found[j] = e
+                total[j] += e + np.float32(0.0) * z  # 0 * NaN is NaN
+        for j in range(width):
+            own, share = out[start + j], np.float32(1.0) / total[j]
+            for c in range(classes):
+                own[c] = part[c, j] * share
 
 
 @compiled

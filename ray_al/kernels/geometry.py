@@ -123,7 +123,9 @@ class GradientEmbedding:
 
     @staticmethod
     def _residual(probs: torch.Tensor) -> torch.Tensor:
-        return probs.scatter_add_(1, probs.argmax(1, keepdim=True), torch.full_like(probs[:, :1], -1))
+        table = probs.numpy()
+        table[np.arange(len(table)), table.argmax(1)] -= 1  # numpy's argmax is several times faster than torch's
+        return probs
 
     def _q(self, start: int, stop: int) -> torch.Tensor:
         """(n, C) float32 of a block."""

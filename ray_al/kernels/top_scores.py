@@ -100,11 +100,12 @@ def _mean_softmax(product: torch.Tensor, bias: np.ndarray) -> tuple[np.ndarray, 
     return mean, within
 
 
-def _softmax(product: torch.Tensor, bias: np.ndarray) -> np.ndarray:
-    """(n, C) probabilities of one head, or the mean of a committee's."""
+def _softmax(product: torch.Tensor, bias: np.ndarray, out: np.ndarray) -> None:
+    """out (n, C) = probabilities of one head, or the mean of a committee's."""
     if bias.ndim == 2:
-        return _mean_softmax(product, bias)[0].T
-    return torch.softmax(product + torch.from_numpy(bias)[:, None], 0).T.numpy()
+        out[:] = _mean_softmax(product, bias)[0].T
+    else:
+        compiled.softmax(product.numpy(), bias, out)
 
 
 def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
@@ -128,9 +129,9 @@ def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) ->
     out = np.empty((len(rows), bias.shape[-1]), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
-        probs = _softmax(product, bias)
+        probs = out[block.start - rows.start : block.stop - rows.start]
+        _softmax(product, bias, probs)
         _check_logits(rows, block.start, probs[:, 0])
-        out[block.start - rows.start : block.stop - rows.start] = probs
 
     rows.sweep(work, columns)
     return out
@@ -140,7 +141,9 @@ def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) 
     """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
     columns = _columns(weights)
     product = multiply_once(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
-    return _softmax(product, bias)
+    out = np.empty((len(x), bias.shape[-1]), np.float32)
+    _softmax(product, bias, out)
+    return out
 
 
 def linear_uncertainty(

@@ -86,6 +86,24 @@ def test_members_that_agree_share_nothing_and_sure_ones_that_differ_share_all():
     np.testing.assert_allclose(uncertainty(sure, "bald"), [0, np.log(2)], rtol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 40), st.sampled_from([1.0, 30.0, 1e4]), st.integers(0, 99))
+def test_probabilities_have_the_same_bits_whatever_rows_are_beside(n, classes, size, seed):
+    rng = np.random.default_rng(seed)
+    logits = (size * rng.standard_normal((classes, n))).astype(np.float32)
+    bias = rng.standard_normal(classes).astype(np.float32)
+    out, alone = np.empty((n, classes), np.float32), np.empty((1, classes), np.float32)
+    compiled.softmax(logits, bias, out)
+    np.testing.assert_allclose(out, softmax((logits + bias[:, None]).T.astype(float), axis=1), rtol=1e-5, atol=1e-30)
+    row = int(rng.integers(n))
+    compiled.softmax(logits[:, row : row + 1].copy(), bias, alone)
+    np.testing.assert_array_equal(out[row], alone[0])
+    logits[rng.integers(classes), row] = rng.choice([np.nan, np.inf])
+    compiled.softmax(logits, bias, alone := np.empty_like(out))
+    assert np.isnan(alone[row]).all()
+    np.testing.assert_array_equal(np.delete(alone, row, 0), np.delete(out, row, 0))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 70), st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
 def test_logits_that_are_not_finite_stay_nan(n, value, data):
