@@ -81,11 +81,15 @@ def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
     """Bring sums (K, d) float64 of every cluster's rows up to date, in place: most rows stay where they are."""
 
+    there = space.matrix.array(0, space.count)
+
     def work(ids: np.ndarray) -> np.ndarray:
         found = np.zeros_like(sums)
         for start in range(0, len(ids), space.rows):
             part = ids[start : start + space.rows]
-            add_changes(_moved(space, part).numpy(), old[part], new[part], found)
+            rows = blocks.float_rows(space.x[part], 0, len(part)).numpy() if there is None else there
+            at = part if there is not None else np.arange(len(part))
+            add_changes(rows, at, space.shift, old[part], new[part], found)
         return found
 
     for part in blocks.run(work, np.array_split(changed, _PARTS)):
@@ -93,15 +97,22 @@ def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarr
 
 
 @compiled
-def add_changes(rows: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
-    """Take each row (n, d) from the sum of its old cluster, if that is not -1, and add it to that of the new one."""
-    n, d = rows.shape
-    for i in range(n):
+def add_changes(
+    rows: np.ndarray, at: np.ndarray, shift: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray
+) -> None:
+    """Take rows (.., d) at places `at` (n,), less shift (d,), from the sums of their old clusters, if these are not -1,
+    and add them to those of the new ones."""
+    for i in range(len(at)):
+        row, own = rows[at[i]], sums[new[i]]
         if old[i] >= 0:
-            for k in range(d):
-                sums[old[i], k] -= np.float64(rows[i, k])
-        for k in range(d):
-            sums[new[i], k] += np.float64(rows[i, k])
+            left = sums[old[i]]
+            for k in range(len(row)):
+                value = np.float64(row[k] - shift[k])
+                left[k] -= value
+                own[k] += value
+        else:
+            for k in range(len(row)):
+                own[k] += np.float64(row[k] - shift[k])
 
 
 def _fill_empty(nearest: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:

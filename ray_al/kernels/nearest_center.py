@@ -149,23 +149,22 @@ def find_nearest(
     """
     n, groups, _ = table.shape
     half = np.float32(0.5)
+    left = np.empty(GROUP, np.int32)
     for j in range(n):
-        own = nearest[j]
-        if own < 0:
-            top = np.float32(-np.inf)
-            for g in range(groups):
-                for i in range(GROUP):
-                    if number(table[j, g, i]) > top:
-                        top, own = number(table[j, g, i]), np.int32(g * GROUP + i)
+        own = nearest[j] if nearest[j] >= 0 else largest(table, j)
         best = square(rows[j], centers[own])
         bar = (sure[j] - best) * half
         bar -= rounding * abs(bar)
         for g in range(groups):
             if count_above(table, j, g, bar) == 0:
                 continue
-            for i in range(GROUP):
-                c = np.int32(g * GROUP + i)
-                if number(table[j, g, i]) < bar or c == own:
+            count = 0
+            for i in range(GROUP):  # without a branch, whose way nobody could guess
+                left[count] = i
+                count += number(table[j, g, i]) >= bar
+            for k in range(count):
+                c = np.int32(g * GROUP + left[k])
+                if number(table[j, g, left[k]]) < bar or c == own:
                     continue
                 found = square(rows[j], centers[c])
                 if found < best or (found == best and c < own):
@@ -173,6 +172,22 @@ def find_nearest(
                     bar = (sure[j] - best) * half
                     bar -= rounding * abs(bar)
         nearest[j], least[j] = own, best
+
+
+@compiled
+def largest(table: np.ndarray, j: int) -> np.int32:
+    """The place of the first largest number of row j."""
+    tops = np.full(GROUP, -np.inf, np.float32)
+    for g in range(table.shape[1]):
+        for i in range(table.shape[2]):
+            tops[i] = max(tops[i], number(table[j, g, i]))
+    top = tops.max()
+    for g in range(table.shape[1]):
+        if count_above(table, j, g, top):
+            for i in range(GROUP):
+                if number(table[j, g, i]) == top:
+                    return np.int32(g * GROUP + i)
+    return np.int32(0)  # NaN alone
 
 
 @compiled
