@@ -80,7 +80,6 @@ def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
 
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
     """Bring sums (K, d) float64 of every cluster's rows up to date, in place: most rows stay where they are."""
-
     there = space.matrix.array(0, space.count)
 
     def work(ids: np.ndarray) -> np.ndarray:

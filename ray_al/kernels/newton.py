@@ -190,13 +190,15 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
             # Far too long, as the first step of many classes is: a point along it costs no product.
             part = problem.search(point, d, ahead, slope)
             trial = problem.at(point.u + part * d, point.z + part * ahead)
-            gain, promised, radius = point.value - trial.value, 0.0, part * length
+            gain, radius = point.value - trial.value, part * length
         else:
             radius = _radius(radius, length, slope, gain, promised)
-        if hard or gain > 1e-4 * promised or abs(gain) <= level:
+        if hard or gain > 0 or abs(gain) <= level:
             point = trial
             gradient = problem.gradient(point)
             norm = float(gradient.norm())
+        else:  # rounding hides where along the step it falls
+            radius /= 4
     raise FloatingPointError(f"no convergence in {number + 1} steps: gradient norm {norm}, goal {tol * first}")
 
 

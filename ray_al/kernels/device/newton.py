@@ -146,7 +146,8 @@ def minimize(problem: SoftmaxBatch, tol: float) -> torch.Tensor:
         length = part * _sum(d.square()).sqrt()
         radius = torch.where(moves, torch.where(poor, length, _radius(radius, length, slope, gain, promised)), radius)
         gain = point.value - trial.value
-        accept = moves & ((gain > 1e-4 * torch.where(poor, 0.0, promised)) | (gain.abs() <= lost))
+        accept = moves & ((gain > 0) | (gain.abs() <= lost))
+        radius = torch.where(moves & ~accept, radius / 4, radius)
         point = _where(accept, trial, point)
         del trial
         gradient = problem.gradient(point)
