@@ -18,10 +18,11 @@ def classification_metrics(probs: np.ndarray, labels: np.ndarray, bins: int = 15
     Raises:
         FloatingPointError: a probability is not finite.
     """
-    probs = np.asarray(probs, np.float64)
+    probs = np.asarray(probs)
     if not np.isfinite(probs).all():
         raise FloatingPointError("the model returned probabilities that are not finite")
     n, classes = probs.shape
+    rows = np.arange(n)
     predicted = probs.argmax(1)  # (n,)
     hits = predicted == labels
     truth_counts = np.bincount(labels, minlength=classes)
@@ -29,13 +30,13 @@ def classification_metrics(probs: np.ndarray, labels: np.ndarray, bins: int = 15
     predicted_counts = np.bincount(predicted, minlength=classes)
     present = truth_counts > 0
     f1 = 2 * hit_counts[present] / (truth_counts[present] + predicted_counts[present])
-    confidence = probs.max(1)
+    confidence, of_label = (probs[rows, own].astype(np.float64) for own in (predicted, labels))
     bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gap = np.bincount(bin_of, confidence - hits, minlength=bins)  # sum of (confidence - hit) per bin
     return {
         "accuracy": float(hits.mean()),
         "balanced_accuracy": float((hit_counts[present] / truth_counts[present]).mean()),
         "macro_f1": float(f1.mean()),
-        "nll": float(-np.log(np.maximum(probs[np.arange(n), labels], 1e-12)).mean()),
+        "nll": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         "ece": float(np.abs(gap).sum() / n),
     }
