@@ -33,12 +33,6 @@ class Block:
         return self._raw
 
     @property
-    def array(self) -> np.ndarray:
-        """(n, d) as they are, in memory of any alignment: for compiled loops, and no operand of products."""
-        there = self._rows.array(self.start, self.stop) if self._raw is None else None
-        return self.raw.numpy() if there is None else there
-
-    @property
     def shifted(self) -> torch.Tensor:
         """(n, d) less `Rows.shift`."""
         if self._shifted is None:
@@ -56,12 +50,17 @@ class Block:
 
     def halved(self, out: torch.Tensor) -> torch.Tensor:
         """out (n, d) bfloat16, set to the shifted rows."""
-        distances.to_half(self.array, self._rows.shift, out.view(torch.uint16).numpy())
+        distances.to_half(*self.all(), self._rows.shift, out.view(torch.uint16).numpy())
         return out
 
+    def all(self) -> tuple[np.ndarray, np.ndarray]:
+        """`some` of all rows."""
+        return self.some(np.arange(self.stop - self.start))
+
     def some(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places (m,) and rows (.., d) float32, as they are, among which rows `at` (m,) of the block stand there."""
-        there = self._rows.array(self.start, self.stop) if self._raw is None else self._raw.numpy()
-        if there is None and 4 * len(at) <= self.stop - self.start:
-            return np.arange(len(at)), blocks.float_rows(self._rows.at(at + self.start), 0, len(at)).numpy()
-        return at, self.array if there is None else there
+        """Rows (.., d) float32, as they are, in memory of any alignment, and the places (m,) there of the block's rows
+        `at` (m,): for compiled loops."""
+        few = self._raw is None and 4 * len(at) <= self.stop - self.start
+        if self._rows.whole is None and not few:
+            return self.raw.numpy(), at
+        return self._rows.found(at + self.start)

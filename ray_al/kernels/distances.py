@@ -11,6 +11,7 @@ import numpy as np
 from ray_al.kernels.compiled import compiled, sums
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
+_TOUCHING = 1e-9  # below it, float64 products are noise in turn
 LARGEST = float(np.finfo(np.float32).max) / 8  # squared norms, so that no bound overflows
 
 
@@ -66,8 +67,8 @@ def lower(
     table: np.ndarray,
     nearest: np.ndarray,
     asked: np.ndarray,
-    where: np.ndarray,
     rows: np.ndarray,
+    where: np.ndarray,
     points: np.ndarray,
     best: np.ndarray,
 ) -> None:
@@ -75,7 +76,7 @@ def lower(
 
     Args:
         table, nearest: of `bounds`. A distance is worked out only where its bound is below the best so far.
-        where: (m,) places in `rows` (.., d) of those asked; points (p, d).
+        where: (m,) places of those asked in `rows` (.., d); points (p, d).
     """
     place = np.full(table.shape[1], -1, np.int32)
     bars = np.full(table.shape[1], -np.inf, np.float32)
@@ -129,6 +130,16 @@ def outer_bounds(
             least[j] = min(row[j], least[j])
 
 
+@compiled
+def squares(rows: np.ndarray) -> np.ndarray:
+    """(m, m) float64 squared distances between rows (m, d)."""
+    out = np.zeros((len(rows), len(rows)))
+    for i in range(len(rows)):
+        for j in range(i):
+            out[i, j] = out[j, i] = square(rows[i], rows[j])
+    return out
+
+
 @sums
 def outer_square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
     """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows.
@@ -152,14 +163,36 @@ def outer_square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.
     return qq * ss + rr * hh
 
 
+@sums
+def _dot(x: np.ndarray, y: np.ndarray) -> float:
+    total = 0.0
+    for k in range(len(x)):
+        total += np.float64(x[k]) * np.float64(y[k])
+    return total
+
+
+@compiled
+def outer_squares(q: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """`squares` between outer products of q (m, C) and h (m, d)."""
+    out, norms = np.zeros((len(q), len(q))), np.empty(len(q))
+    for i in range(len(q)):
+        norms[i] = _dot(q[i], q[i]) * _dot(h[i], h[i])
+        for j in range(i):
+            value = norms[i] + norms[j] - 2 * (_dot(q[i], q[j]) * _dot(h[i], h[j]))
+            if value < _TOUCHING * norms[i]:
+                value = outer_square(q[i], h[i], q[j], h[j])
+            out[i, j] = out[j, i] = value
+    return out
+
+
 @compiled
 def outer_lower(
     table: np.ndarray,
     nearest: np.ndarray,
     asked: np.ndarray,
-    where: np.ndarray,
     q: np.ndarray,
     h: np.ndarray,
+    where: np.ndarray,
     point_q: np.ndarray,
     point_h: np.ndarray,
     best: np.ndarray,
@@ -186,10 +219,10 @@ def outer_lower(
 
 
 @sums
-def measure(rows: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
-    """Squared norms of rows (n, d) less shift (d,), and of the rows as they are, (n,) each."""
-    for j in range(len(rows)):
-        row = rows[j]
+def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
+    """Squared norms of rows (.., d) at places `at` (n,) less shift (d,), and of the rows as they are, (n,) each."""
+    for j in range(len(at)):
+        row = rows[at[j]]
         moved, plain = 0.0, 0.0
         for k in range(len(row)):
             value, raw = np.float64(row[k] - shift[k]), np.float64(row[k])
@@ -199,10 +232,11 @@ def measure(rows: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: n
 
 
 @compiled
-def to_half(rows: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
-    """out (n, d) uint16 = the bits, in bfloat16, of rows (n, d) less shift (d,), rounded to the nearest."""
-    for j in range(len(rows)):
-        row, bits_of = rows[j], out[j]
+def to_half(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+    """out (n, d) uint16 = the bits, in bfloat16, of rows (.., d) at places `at` (n,) less shift (d,), rounded to the
+    nearest."""
+    for j in range(len(at)):
+        row, bits_of = rows[at[j]], out[j]
         for k in range(len(row)):
             bits = np.float32(row[k] - shift[k]).view(np.uint32)
             even = (bits >> np.uint32(16)) & np.uint32(1)

@@ -17,9 +17,6 @@ from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import PANEL
 
-TOUCHING = 1e-9  # below it, float64 products are noise in turn
-_PAIRS = 4096  # pairs worked at once from their differences
-
 ProbRows = Callable[[int, int], np.ndarray]
 
 
@@ -77,28 +74,13 @@ class Euclidean:
         return raw.numpy(), moved, distances.square_norms(moved.numpy())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        return blocks.alone(lambda: self._pairs(ids))
-
-    def _pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = blocks.double_rows(self.matrix.at(ids), self.shift)
-        norms = rows.square().sum(1)
-        table = torch.addmm(norms, rows, rows.T, alpha=-2).add_(norms[:, None])
-        for one, other in _touching_pairs(table, norms):
-            table[one, other] = (rows[one] - rows[other]).square().sum(1)
-        return table.numpy()
+        rows = blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids)))
+        return distances.squares(rows.numpy())
 
 
 def _sure(norms: np.ndarray, width: int) -> np.ndarray:
     """Squared norms (n,) float32 less what rounding of `width` products may have added to them, or to a distance."""
     return norms * np.float32(1 - 2 * distances.noise(width)) - np.float32(4 * width * distances.TINY)
-
-
-def _touching_pairs(table: torch.Tensor, scale: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows and columns, in parts, of the entries of table (m, m) too small for a product; its diagonal becomes 0."""
-    table.fill_diagonal_(0)
-    touching = (table < TOUCHING * scale).fill_diagonal_(False)
-    rows, columns = torch.nonzero(touching, as_tuple=True)
-    return list(zip(rows.split(_PAIRS), columns.split(_PAIRS), strict=True))
 
 
 class GradientEmbedding:
@@ -180,9 +162,8 @@ class GradientEmbedding:
             distances.outer_bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
-                where, h = block.some(asked)
                 picked = point_q.numpy(), point_h.numpy()
-                distances.outer_lower(table, nearest, asked, where, q.numpy(), h, *picked, best[at])
+                distances.outer_lower(table, nearest, asked, q.numpy(), *block.some(asked), *picked, best[at])
 
         self.matrix.sweep(work, moved, rough=True)
 
@@ -196,20 +177,4 @@ class GradientEmbedding:
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
-        return blocks.alone(lambda: self._pairs(q.double(), h.double()))
-
-    @staticmethod
-    def _pairs(q: torch.Tensor, h: torch.Tensor) -> np.ndarray:
-        norms = q.square().sum(1) * h.square().sum(1)
-        table = (q @ q.T).mul_(h @ h.T).mul_(-2).add_(norms).add_(norms[:, None])
-        for one, other in _touching_pairs(table, norms):
-            table[one, other] = _outer_distance(q[one], h[one], q[other], h[other])
-        return table.numpy()
-
-
-def _outer_distance(q: torch.Tensor, h: torch.Tensor, other_q: torch.Tensor, other_h: torch.Tensor) -> torch.Tensor:
-    """`distances.outer_square` of many pairs."""
-    squares = q.square().sum(-1)
-    c = torch.where(squares > 0, (q * other_q).sum(-1) / squares, 0.0)[:, None]
-    across, along = (other_q - c * q).square().sum(-1), (h - c * other_h).square().sum(-1)
-    return squares * along + across * other_h.square().sum(-1)
+        return distances.outer_squares(q.numpy(), h.numpy())

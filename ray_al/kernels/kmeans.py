@@ -80,16 +80,13 @@ def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
 
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
     """Bring sums (K, d) float64 of every cluster's rows up to date, in place: most rows stay where they are."""
-    there = space.matrix.array(0, space.count)
 
     def work(ids: np.ndarray) -> np.ndarray:
-        found = np.zeros_like(sums)
+        own = np.zeros_like(sums)
         for start in range(0, len(ids), space.rows):
             part = ids[start : start + space.rows]
-            rows = blocks.float_rows(space.x[part], 0, len(part)).numpy() if there is None else there
-            at = part if there is not None else np.arange(len(part))
-            add_changes(rows, at, space.shift, old[part], new[part], found)
-        return found
+            add_changes(*space.matrix.found(part), space.shift, old[part], new[part], own)
+        return own
 
     for part in blocks.run(work, np.array_split(changed, _PARTS)):
         sums += part

@@ -63,6 +63,7 @@ class Rows:
         address = x.__array_interface__["data"][0]
         self._plain = x.dtype == np.float32 and x.flags.c_contiguous
         self._direct = self._plain and address % 64 == 0
+        self.whole = blocks.borrow(x).numpy() if self._plain else None  # where rows need no conversion
         self._constants, self._measuring = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
@@ -88,13 +89,20 @@ class Rows:
         out = scratch("raw", stop - start, self.width)
         return blocks.float_rows(self.x, start, stop, out=out)
 
-    def array(self, start: int, stop: int) -> np.ndarray | None:
-        """(n, d) float32 rows in memory of any alignment, where they lie there."""
-        return blocks.borrow(self.x[start:stop]).numpy() if self._plain else None
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        """Where rows `ids` (n,) are in `x`."""
+        return ids
 
     def at(self, ids: np.ndarray) -> np.ndarray:
         """Rows `ids`, copied."""
-        return self.x[ids]
+        return self.x[self.places(ids)]
+
+    def found(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(.., d) float32 rows in memory of any alignment, and the places (n,) of rows `ids` among them: for compiled
+        loops. They are copied where they are of another type."""
+        if self.whole is None:
+            return blocks.float_rows(self.at(ids), 0, len(ids)).numpy(), np.arange(len(ids))
+        return self.whole, self.places(ids)
 
     @property
     def shift(self) -> np.ndarray:
@@ -131,7 +139,7 @@ class Rows:
 
     def _measure_block(self, block: Block, norms: np.ndarray, raw: np.ndarray) -> None:
         at = slice(block.start - self.start, block.stop - self.start)
-        distances.measure(block.array, self.shift, norms[at], raw[at])
+        distances.measure(*block.all(), self.shift, norms[at], raw[at])
         if not norms[at].max() < distances.LARGEST:
             blocks.check_finite(block.raw, self._name, block.start)
             where = f"{self._name} is too large for squared distances in rows {block.start}..{block.stop - 1}"

@@ -25,8 +25,5 @@ class SomeRows(Rows):
         np.take(self.x, ids, 0, out=out.numpy(), mode="clip")  # other modes copy once more
         return out
 
-    def array(self, start: int, stop: int) -> None:
-        return None
-
-    def at(self, ids: np.ndarray) -> np.ndarray:
-        return self.x[self.ids[ids]]
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        return self.ids[ids]

@@ -148,10 +148,10 @@ def test_measures_are_those_of_float64() -> None:
     rng = np.random.default_rng(0)
     x, shift = rng.normal(size=(50, 77)).astype(np.float32), rng.normal(size=77).astype(np.float32)
     norms, raw = np.empty(50, np.float32), np.empty(50, np.float32)
-    distances.measure(x, shift, norms, raw)
+    distances.measure(x, np.arange(50), shift, norms, raw)
     np.testing.assert_allclose(norms, np.square((x - shift).astype(np.float64)).sum(1), rtol=2e-6)
     half = torch.empty((50, 77), dtype=torch.bfloat16)
-    distances.to_half(x, shift, half.view(torch.uint16).numpy())
+    distances.to_half(x, np.arange(50), shift, half.view(torch.uint16).numpy())
     assert torch.equal(half, torch.from_numpy(x - shift).bfloat16())
     np.testing.assert_allclose(raw, np.square(x.astype(np.float64)).sum(1), rtol=2e-6)
 
