@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, distances
 from ray_al.kernels.exact_search import take_nearest
 from ray_al.kernels.flat_index import FlatIndex, Found, exact_squares
 from ray_al.kernels.kmeans import kmeans
@@ -38,7 +38,7 @@ class _Scaled:
     def __init__(self, x: np.ndarray) -> None:
         self.x = x
         self._rows = blocks.block_rows(x.shape[1])
-        self._shift, self._scale = blocks.center(x, np.arange(len(x))), np.float32(1)
+        self._shift, self._scale = distances.center(x, np.arange(len(x))), np.float32(1)
         largest = max(blocks.map_blocks(self._largest, len(x), self._rows))
         self._scale = np.float32(_LARGEST / largest) if largest > 0 else np.float32(1)
 

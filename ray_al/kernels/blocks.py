@@ -165,19 +165,6 @@ def double_rows(x: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
     return out if shift is None else out.sub_(torch.from_numpy(shift.astype(np.float64)))
 
 
-def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
-    """(d,) float32 mean of up to 1024 of the rows `ids`, or of all, to move rows by: it makes the rounding of distances
-    small.
-
-    0 where it is not finite, for the check of all rows to find the value.
-    """
-    count = len(x) if ids is None else len(ids)
-    at = np.linspace(0, count - 1, min(count, 1024)).astype(np.int64)
-    sample = x[at if ids is None else ids[at]]
-    with np.errstate(all="ignore"):
-        return np.nan_to_num(sample.mean(0, dtype=np.float64).astype(np.float32), posinf=0.0, neginf=0.0)
-
-
 def check_matrix(x: np.ndarray, name: str = "x") -> None:
     """Raise ValueError unless x is a real (N, d) matrix with N, d >= 1."""
     if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in "fiu":

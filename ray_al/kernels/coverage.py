@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ray_al.kernels.distances import locate
 from ray_al.kernels.geometry import Geometry
 
 Bar = tuple[float, int]  # squared distance and priority of an item: those of larger ones come before it
@@ -119,14 +120,7 @@ class RowCoverage:
 
     def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.empty(len(block), np.int64)
-        for own in np.unique(block):
-            start = own * self._rows
-            values = np.where(self._open[start : start + self._rows], self._best[start : start + self._rows], 0.0)
-            sums = np.cumsum(values)
-            here = block == own
-            found = np.searchsorted(sums, part[here] * sums[-1], side="right")
-            # Rounding may carry the product up to the sum itself: the last row of positive weight.
-            rows[here] = start + np.minimum(found, np.searchsorted(sums, sums[-1], side="left"))
+        locate(self._open, self._best, block * self._rows, self._rows, part, rows)
         return rows + self._geometry.start, self._best[rows]
 
     def rest(self) -> np.ndarray:

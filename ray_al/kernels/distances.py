@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled, sums
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
@@ -63,6 +64,21 @@ def square(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @compiled
+def _below(row: np.ndarray, bars: np.ndarray, flags: np.ndarray, left: np.ndarray) -> int:
+    """How many of row (n,) are at most their bars (n,); their places come first in left (n,). flags is room for n
+    bytes, in whole words of 8."""
+    for j in range(len(row)):
+        flags[j] = row[j] <= bars[j]
+    count, words = 0, flags.view(np.uint64)
+    for word in range(len(words)):
+        if words[word]:
+            for j in range(8 * word, min(8 * word + 8, len(row))):
+                left[count] = j
+                count += flags[j]
+    return count
+
+
+@compiled
 def lower(
     table: np.ndarray,
     nearest: np.ndarray,
@@ -80,18 +96,14 @@ def lower(
     """
     place = np.full(table.shape[1], -1, np.int32)
     bars = np.full(table.shape[1], -np.inf, np.float32)
-    left = np.empty(table.shape[1], np.int32)
+    left, flags = np.empty(table.shape[1], np.int32), np.zeros(-(-table.shape[1] // 8) * 8, np.uint8)
     for i in range(len(asked)):
         j = asked[i]
         place[j] = where[i]
         best[j] = min(best[j], square(rows[place[j]], points[nearest[j]]))
         bars[j] = best[j]
     for p in range(table.shape[0]):
-        row, count = table[p], 0
-        for j in range(len(row)):
-            left[count] = j
-            count += row[j] <= bars[j]
-        for i in range(count):
+        for i in range(_below(table[p], bars, flags, left)):
             j = left[i]
             if nearest[j] != p:
                 best[j] = min(best[j], square(rows[place[j]], points[p]))
@@ -131,13 +143,12 @@ def outer_bounds(
 
 
 @compiled
-def squares(rows: np.ndarray) -> np.ndarray:
-    """(m, m) float64 squared distances between rows (m, d)."""
-    out = np.zeros((len(rows), len(rows)))
-    for i in range(len(rows)):
+def squares(rows: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
+    """out (m, m) float64 = squared distances between rows (m, d), of every `step`-th row from `start` to those before
+    it and back; the diagonal is left."""
+    for i in range(start, len(rows), step):
         for j in range(i):
             out[i, j] = out[j, i] = square(rows[i], rows[j])
-    return out
 
 
 @sums
@@ -172,17 +183,17 @@ def _dot(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @compiled
-def outer_squares(q: np.ndarray, h: np.ndarray) -> np.ndarray:
+def outer_squares(q: np.ndarray, h: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
     """`squares` between outer products of q (m, C) and h (m, d)."""
-    out, norms = np.zeros((len(q), len(q))), np.empty(len(q))
+    norms = np.empty(len(q))
     for i in range(len(q)):
         norms[i] = _dot(q[i], q[i]) * _dot(h[i], h[i])
+    for i in range(start, len(q), step):
         for j in range(i):
             value = norms[i] + norms[j] - 2 * (_dot(q[i], q[j]) * _dot(h[i], h[j]))
             if value < _TOUCHING * norms[i]:
                 value = outer_square(q[i], h[i], q[j], h[j])
             out[i, j] = out[j, i] = value
-    return out
 
 
 @compiled
@@ -200,22 +211,63 @@ def outer_lower(
     """`lower` between outer products: q (n, C) of the block's rows, h (.., d) as there."""
     place = np.full(table.shape[1], -1, np.int32)
     bars = np.full(table.shape[1], -np.inf, np.float32)
-    left = np.empty(table.shape[1], np.int32)
+    left, flags = np.empty(table.shape[1], np.int32), np.zeros(-(-table.shape[1] // 8) * 8, np.uint8)
     for i in range(len(asked)):
         j, p = asked[i], nearest[asked[i]]
         place[j] = where[i]
         best[j] = min(best[j], outer_square(q[j], h[place[j]], point_q[p], point_h[p]))
         bars[j] = best[j]
     for p in range(table.shape[0]):
-        row, count = table[p], 0
-        for j in range(len(row)):
-            left[count] = j
-            count += row[j] <= bars[j]
-        for i in range(count):
+        for i in range(_below(table[p], bars, flags, left)):
             j = left[i]
             if nearest[j] != p:
                 best[j] = min(best[j], outer_square(q[j], h[place[j]], point_q[p], point_h[p]))
                 bars[j] = best[j]
+
+
+@compiled
+def locate(
+    free: np.ndarray, best: np.ndarray, starts: np.ndarray, count: int, part: np.ndarray, out: np.ndarray
+) -> None:
+    """out (m,): where running sums of the free rows' best, over `count` rows from each of starts (m,), pass part (m,)
+    of the whole sum."""
+    for i in range(len(starts)):
+        start, stop, whole, running = starts[i], min(starts[i] + count, len(best)), 0.0, 0.0
+        for j in range(start, stop):
+            whole += best[j] if free[j] else 0.0
+        bar = part[i] * whole
+        for j in range(start, stop):
+            running += best[j] if free[j] else 0.0
+            # Rounding may carry the product up to the sum itself: the last row of positive weight.
+            if running > bar or running == whole:
+                out[i] = j
+                break
+
+
+def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+    """(d,) float32 mean of up to 1024 of the rows `ids`, or of all, to move rows by: it makes the rounding of distances
+    small.
+
+    0 where it is not finite, for the check of all rows to find the value.
+    """
+    count = len(x) if ids is None else len(ids)
+    at = np.linspace(0, count - 1, min(count, 1024)).astype(np.int64)
+    at = at if ids is None else ids[at]
+    total = np.zeros(x.shape[1])
+    with np.errstate(all="ignore"):
+        if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous:
+            _add_rows(blocks.borrow(x).numpy(), at, total)
+        else:
+            total = x[at].sum(0, dtype=np.float64)
+        return np.nan_to_num((total / len(at)).astype(np.float32), posinf=0.0, neginf=0.0)
+
+
+@compiled
+def _add_rows(rows: np.ndarray, at: np.ndarray, total: np.ndarray) -> None:
+    for i in range(len(at)):
+        row = rows[at[i]]
+        for k in range(len(total)):
+            total[k] += np.float64(row[k])
 
 
 @sums

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, distances
 from ray_al.kernels.exact_search import error_share, rank_rows, scan_block, take_nearest
 from ray_al.kernels.products import multiply
 
@@ -40,7 +40,7 @@ class FlatIndex:
         self.x = x if x.dtype in _EXACT else x.astype(np.float32)
         self.count, self.width = x.shape
         self._rows = min(blocks.block_rows(self.width), _ROWS)
-        self._shift = blocks.center(self.x, np.arange(self.count))  # moved rows have smaller rounding
+        self._shift = distances.center(self.x, np.arange(self.count))  # moved rows have smaller rounding
         self._low = np.empty(self.count, np.float32)  # squared norms less the possible error
         blocks.map_blocks(self._measure, self.count, self._rows)
         self._gpu = _gpu_resources() if gpu else None

@@ -17,6 +17,8 @@ from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import PANEL
 
+_PARTS = 8  # of a table of pairs
+
 ProbRows = Callable[[int, int], np.ndarray]
 
 
@@ -74,13 +76,20 @@ class Euclidean:
         return raw.numpy(), moved, distances.square_norms(moved.numpy())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids)))
-        return distances.squares(rows.numpy())
+        rows = blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids))).numpy()
+        return _table(len(ids), lambda *part: distances.squares(rows, *part))
 
 
 def _sure(norms: np.ndarray, width: int) -> np.ndarray:
     """Squared norms (n,) float32 less what rounding of `width` products may have added to them, or to a distance."""
     return norms * np.float32(1 - 2 * distances.noise(width)) - np.float32(4 * width * distances.TINY)
+
+
+def _table(count: int, fill: Callable[[int, int, np.ndarray], None]) -> np.ndarray:
+    """(count, count) of squared distances, made in parts: fill(part, parts, table)."""
+    table = np.zeros((count, count))
+    blocks.run(lambda part: fill(part, _PARTS, table), range(_PARTS))
+    return table
 
 
 class GradientEmbedding:
@@ -98,8 +107,9 @@ class GradientEmbedding:
             if table.ndim != 2 or len(table) != self.count:
                 raise ValueError(f"probs {table.shape} does not fit the embedding {self.h.shape}")
             self.probs: ProbRows = lambda start, stop: table[start:stop]
+            self._some_probs: Callable[[np.ndarray], np.ndarray] = lambda ids: table[ids]
         else:
-            self.probs = probs
+            self.probs, self._some_probs = probs, self._of_blocks
         self._raw_norms = self.matrix.raw_norms
         self.norms = np.concatenate([np.empty(0, np.float32), *self.matrix.sweep(self._block_norms)])
 
@@ -128,6 +138,11 @@ class GradientEmbedding:
 
     def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """q (n, C) and h (n, D) float32 of rows `ids`."""
+        probs = self._some_probs(ids)
+        return self._residual(blocks.float_rows(probs, 0, len(probs))), blocks.float_rows(self.h[ids], 0, len(ids))
+
+    def _of_blocks(self, ids: np.ndarray) -> np.ndarray:
+        """(n, C) probabilities of rows `ids`."""
         home = ids // self.rows
         used = np.unique(home)
 
@@ -140,7 +155,7 @@ class GradientEmbedding:
         probs = np.empty((len(ids), parts[0].shape[1]), np.float32)
         for block, part in zip(used, parts, strict=True):
             probs[home == block] = part
-        return self._residual(blocks.float_rows(probs, 0, len(probs))), blocks.float_rows(self.h[ids], 0, len(ids))
+        return probs
 
     def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         for begin in range(0, len(ids), PANEL):
@@ -177,4 +192,4 @@ class GradientEmbedding:
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
-        return distances.outer_squares(q.numpy(), h.numpy())
+        return _table(len(ids), lambda *part: distances.outer_squares(q.numpy(), h.numpy(), *part))

@@ -109,7 +109,7 @@ class Rows:
         """(d,) float32 to move rows by: distances do not change, and their rounding becomes small."""
         with self._constants:
             if self._shift is None:
-                self._shift = blocks.center(self.x)
+                self._shift = distances.center(self.x)
             return self._shift
 
     @property

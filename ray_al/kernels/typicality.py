@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
+from ray_al.kernels import blocks, distances
 from ray_al.kernels.products import multiply
 
 _ROWS, _COLUMNS = 1024, 4096
@@ -54,7 +54,7 @@ def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) ->
     # Read once from where they lie far apart.
     rows, ids = (x[group], np.arange(len(group))) if len(group) <= _ROWS else (x, group)
     # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
-    shift = blocks.center(rows, ids)
+    shift = distances.center(rows, ids)
     squares, norms = _nearest(rows, ids, start, stop, count, shift)
     if not np.isfinite(squares).all():
         for row in group:

@@ -153,7 +153,8 @@ class Shard:
                 return table[start - rows.start : stop - rows.start]
             return linear_probs_of_block(rows.x[start:stop], head.weights, head.bias)
 
-        return RowCoverage(GradientEmbedding(rows, probs), _free(rows.count, task.exclude), task.seed)
+        known = probs if table is None or len(table) < rows.count else table
+        return RowCoverage(GradientEmbedding(rows, known), _free(rows.count, task.exclude), task.seed)
 
     def _kept_probs(self, head: Linear, size: int) -> np.ndarray | None:
         """The shard's probabilities, unless selections under way hold too many bytes of them already."""
