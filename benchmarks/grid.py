@@ -2,14 +2,16 @@
 
 6 strategies x 10 seeds x 10 rounds of multinomial logistic regression (l2 = 1 on the summed log-loss), test accuracy
 in every round, on EfficientNet-Lite0 features (256 components) of CIFAR-10 (50,000 rows, 10 classes, 100 labels at
-first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Four sides:
+first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Five sides:
 
     ours    the command `ray-al run` on empty storage, start-up and report included
-    usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features
+    usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features,
+            fits by scikit-learn's default tolerance, which are not at their minimum
+    converged   the same with fits in float64 to tolerance 1e-7, which give ray-al's predictions: the same work
     own     a process per trajectory: ray-al's own code without Ray
     one process   all trajectories in threads of one process, through one pool scorer, without Ray: the work of `ours`
 
-`usual` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a seed before
+`usual`, `converged` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a seed before
 the next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not reach is
 extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same ids.
 
@@ -38,7 +40,7 @@ from benchmarks.memory import Watch, trial_processes
 from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
-SIDES = ("ours", "usual", "own", "one process")
+SIDES = ("ours", "usual", "converged", "own", "one process")
 TRIALS = 4  # that `ours` runs at a time on two cores
 
 

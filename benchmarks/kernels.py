@@ -4,7 +4,8 @@
     python -m benchmarks.kernels --quick            # N = 5k, d = 64, b = 50: does it run?
     python -m benchmarks.kernels --sizes 20000x64x100,100000x512x1000
 
-Each cell is measured in a process of its own, so that its peak memory is its own. A cell of the others that would take
+Each cell is measured in a process of its own, so that its peak memory is its own; of those that take less than two
+seconds the median of five processes is reported. A cell of the others that would take
 more than --limit seconds, as projected from a tenth of the rows and picks, is reported at that smaller size
 (`measured_at`) beside its projection; its ratio compares ray-al's seconds with the projection. "16 at once" is ray-al
 for as many trajectories through one pool scorer, in seconds of one. For k-center, `equal_picks` counts those that are
@@ -26,6 +27,7 @@ from pathlib import Path
 from benchmarks.kernel_sides import AT_ONCE, LABELED, PREPARE, Size, make_task, score
 from benchmarks.machine import machine
 
+SHORT, REPEATS = 2.0, 5  # seconds: fresh memory costs a process more at one time than at another
 OURS = ("ray-al", "16 at once")
 KERNELS = ("entropy", "kcenter_greedy", "badge", "typiclust")
 QUALITY = {
@@ -66,7 +68,18 @@ def measure(kernel: str, side: str, size: Size) -> dict:
 
 
 def in_subprocess(kernel: str, side: str, size: Size, timeout: float) -> dict:
-    """`measure` in a process of its own; {"skipped": reason} when it fails or takes too long."""
+    """`measure` in a process of its own: of SHORT ones the median of REPEATS, with all their seconds."""
+    found = [_in_subprocess(kernel, side, size, timeout)]
+    while found[0].get("seconds", SHORT) < SHORT and len(found) < REPEATS and "skipped" not in found[-1]:
+        found.append(_in_subprocess(kernel, side, size, timeout))
+    if len(found) == 1 or "skipped" in found[-1]:
+        return found[-1]
+    found.sort(key=lambda cell: cell["seconds"])
+    return {**found[len(found) // 2], "all_seconds": [cell["seconds"] for cell in found]}
+
+
+def _in_subprocess(kernel: str, side: str, size: Size, timeout: float) -> dict:
+    """{"skipped": reason} when it fails or takes too long."""
     command = [sys.executable, "-m", "benchmarks.kernels", "--cell", json.dumps([kernel, side, size])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
