@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ray_al.kernels.distances import locate
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.geometry import Geometry
 
 Bar = tuple[float, int]  # squared distance and priority of an item: those of larger ones come before it
@@ -120,7 +120,7 @@ class RowCoverage:
 
     def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.empty(len(block), np.int64)
-        locate(self._open, self._best, block * self._rows, self._rows, part, rows)
+        _locate(self._open, self._best, block * self._rows, self._rows, part, rows)
         return rows + self._geometry.start, self._best[rows]
 
     def rest(self) -> np.ndarray:
@@ -133,6 +133,25 @@ class RowCoverage:
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return self._geometry.pairs(ids)
+
+
+@compiled
+def _locate(
+    free: np.ndarray, best: np.ndarray, starts: np.ndarray, count: int, part: np.ndarray, out: np.ndarray
+) -> None:
+    """out (m,): where running sums of the free rows' best, over `count` rows from each of starts (m,), pass part (m,)
+    of the whole sum."""
+    for i in range(len(starts)):
+        start, stop, whole, running = starts[i], min(starts[i] + count, len(best)), 0.0, 0.0
+        for j in range(start, stop):
+            whole += best[j] if free[j] else 0.0
+        bar = part[i] * whole
+        for j in range(start, stop):
+            running += best[j] if free[j] else 0.0
+            # Rounding may carry the product up to the sum itself: the last row of positive weight.
+            if running > bar or running == whole:
+                out[i] = j
+                break
 
 
 def _priority(ids: np.ndarray, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks, distances, products
+from ray_al.kernels import blocks, distances, outer_distances, products
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import PANEL
 
@@ -174,16 +174,16 @@ class GradientEmbedding:
             rows = self._sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at], q.shape[1])
             least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
             similar = torch.mm(point_q, q.T).numpy()
-            distances.outer_bounds(table, similar, rows, points, *errors, least, nearest)
+            outer_distances.bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
                 picked = point_q.numpy(), point_h.numpy()
-                distances.outer_lower(table, nearest, asked, q.numpy(), *block.some(asked), *picked, best[at])
+                outer_distances.lower(table, nearest, asked, q.numpy(), *block.some(asked), *picked, best[at])
 
         self.matrix.sweep(work, moved, rough=True)
 
     def _sizes(self, both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray, classes: int) -> np.ndarray:
-        """(4, n), as `distances.outer_bounds` wants them, of squared norms of q h, of h, and of shifted h."""
+        """(4, n), as `outer_distances.bounds` wants them, of squared norms of q h, of h, and of shifted h."""
         width = self.matrix.width
         noise = distances.noise(width) * (raw_norms + norms) + width * distances.TINY
         # What is too small for a product of residuals is lost before their rows' lengths make it larger.
@@ -192,4 +192,4 @@ class GradientEmbedding:
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         q, h = self._picked(ids)
-        return _table(len(ids), lambda *part: distances.outer_squares(q.numpy(), h.numpy(), *part))
+        return _table(len(ids), lambda *part: outer_distances.squares(q.numpy(), h.numpy(), *part))

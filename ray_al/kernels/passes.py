@@ -28,7 +28,6 @@ R = TypeVar("R")
 HALVES_BYTES = Budget(1 << 29)  # of matrices once more in bfloat16; beyond them rows are converted in every pass
 _SOON = 16  # rough passes before it does: a selection has a few
 
-
 Work = Callable[[Block, torch.Tensor], R]
 
 
@@ -45,7 +44,7 @@ class Rows:
     """A matrix x (N, d), or a shard of it, read in fixed blocks; calls of several threads are fused.
 
     `shard` (i, n) is the i-th of n parts of the blocks: passes go over these rows alone, rows `start` to `stop`. Blocks
-    are those of the whole matrix, so the parts' answers joined have the bits of the whole's.
+    are those of the whole matrix, so the parts' answers joined have the bits of the whole's. `name` is for messages.
 
     Raises:
         ValueError: x is no numeric matrix.
@@ -55,15 +54,13 @@ class Rows:
         self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None, name: str = "x"
     ) -> None:
         blocks.check_matrix(x)
-        self._name = name  # in messages
-        self._fuse = Fuser(observe)
+        self._name, self._fuse = name, Fuser(observe)
         self.x, self.width = x, x.shape[1]
         self.block = blocks.block_rows(self.width)
         self._cut(len(x), *shard)
-        address = x.__array_interface__["data"][0]
-        self._plain = x.dtype == np.float32 and x.flags.c_contiguous
-        self._direct = self._plain and address % 64 == 0
-        self.whole = blocks.borrow(x).numpy() if self._plain else None  # where rows need no conversion
+        plain = x.dtype == np.float32 and x.flags.c_contiguous  # rows need no conversion
+        self._direct = plain and x.ctypes.data % 64 == 0
+        self.whole = blocks.borrow(x).numpy() if plain else None
         self._constants, self._measuring = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
@@ -98,8 +95,7 @@ class Rows:
         return self.x[self.places(ids)]
 
     def found(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(.., d) float32 rows in memory of any alignment, and the places (n,) of rows `ids` among them: for compiled
-        loops. They are copied where they are of another type."""
+        """(.., d) float32 rows, in memory of any alignment, and the places (n,) among them of rows `ids`."""
         if self.whole is None:
             return blocks.float_rows(self.at(ids), 0, len(ids)).numpy(), np.arange(len(ids))
         return self.whole, self.places(ids)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_al.kernels import distances
+from ray_al.kernels.coverage import _locate
 from ray_al.kernels.geometry import Euclidean, GradientEmbedding
 from tests.kernels.matrices import matrices
 from tests.kernels.test_kmeanspp import gradient_embeddings, random_probs
@@ -41,7 +41,7 @@ def test_places_of_running_sums(seed, part):
     rng = np.random.default_rng(seed)
     free, best = rng.random(23) < 0.6, rng.random(23) * (rng.random(23) < 0.7) * 10.0 ** rng.integers(-20, 20)
     parts, out = np.array([part, *rng.random(3)]), np.empty(4, np.int64)
-    distances.locate(free, best, np.full(4, 16), 16, parts, out)  # a last block, of 7 rows
+    _locate(free, best, np.full(4, 16), 16, parts, out)  # a last block, of 7 rows
     values = np.where(free, best, 0.0)[16:]
     sums = np.cumsum(values)
     for place, u in zip(out, parts, strict=True):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ray_al.kernels import distances, passes, products
+from ray_al.kernels import distances, outer_distances, passes, products
 from ray_al.kernels.block import Block
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.geometry import GradientEmbedding
@@ -90,9 +90,9 @@ def test_gradients_whose_lengths_would_overflow_are_refused_and_unlike_ones_keep
     q, other_q = np.float32([0.3, -0.3]), np.float32([1e-9, -1e-9])
     h, other_h = np.float32([1, 0]), np.float32([0, 1e9])
     true = np.square(np.outer(q, h).astype(float) - np.outer(other_q, other_h).astype(float)).sum()
-    assert distances.outer_square(q, h, other_q, other_h) == pytest.approx(true, rel=1e-6)
-    assert distances.outer_square(other_q, other_h, q, h) == pytest.approx(true, rel=1e-6)
-    assert distances.outer_square(q, h, q, h) == 0
+    assert outer_distances.square(q, h, other_q, other_h) == pytest.approx(true, rel=1e-6)
+    assert outer_distances.square(other_q, other_h, q, h) == pytest.approx(true, rel=1e-6)
+    assert outer_distances.square(q, h, q, h) == 0
 
 
 @pytest.mark.parametrize("halves", [False, True])
