@@ -129,7 +129,8 @@ def grid(result: dict[str, Any]) -> str:
     }
     rows, notes = [], []
     for name, entry in result["grids"].items():
-        for side, found in entry["sides"].items():
+        for side in (side for side in names if side in entry["sides"]):
+            found = entry["sides"][side]
             compared = entry.get("comparison", {}).get(side, {})
             ratio = compared.get("trajectories_per_hour")
             mark = "~" if found["extrapolated"] else ""
