@@ -11,9 +11,10 @@ first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 
     own     a process per trajectory: ray-al's own code without Ray
     one process   all trajectories in threads of one process, through one pool scorer, without Ray: the work of `ours`
 
-`usual`, `converged` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a seed before
-the next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not reach is
-extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same ids.
+`usual`, `converged` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a
+seed before the next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not
+reach is extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same
+ids.
 
     RAY_AL_DATA=<folder with both files> python -m benchmarks.grid
 """
