@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import summary_scale as scale
+from benchmarks.kernels import SHORT
 from benchmarks.summary_scale import table, where
 
 HERE = Path(__file__).parent
@@ -90,7 +91,7 @@ def kernels(result: dict[str, Any]) -> str:
 
 {where(result["machine"])} `python -m benchmarks.kernels`
 
-Seconds (added peak memory). "numpy" is the algorithm written with care: distances by norms and one product a pick, BADGE factorized. "16 at once" is ray-al for as
+Seconds (added peak memory) of a first call in a fresh process; below two seconds the median of five processes, or one where marked *. "numpy" is the algorithm written with care: distances by norms and one product a pick, BADGE factorized. "16 at once" is ray-al for as
 many trajectories through one pool scorer, in seconds of one. A figure with ~ is projected from a tenth of the rows and picks, where the whole would take
 too long (--limit); its quality is of that smaller problem, and left out here. Quality, in the order of the columns: {quality}.
 
@@ -102,7 +103,8 @@ def _seconds(cell: dict[str, Any]) -> str:
         return f"skipped: {cell['skipped']}" if cell else ""
     if "projected_seconds" in cell:
         return f"~{cell['projected_seconds']:.3g} s"
-    return f"{cell['seconds']:.3g} s ({cell['added_mb']:.0f} MB)"
+    once = "*" if cell["seconds"] < SHORT and "all_seconds" not in cell else ""
+    return f"{cell['seconds']:.3g} s{once} ({cell['added_mb']:.0f} MB)"
 
 
 def _quality(cell: dict[str, Any]) -> str:
