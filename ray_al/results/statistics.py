@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr, stdtrit  # all of scipy.stats would take half a second to import
 
 from ray_al.results.selection import ARM, CELL, FULL, complete_rounds, ok_rounds, share_full
 
@@ -25,14 +26,12 @@ def summarize(values: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFr
 
     A NaN among the values makes the figures of its group NaN: it is never skipped.
     """
-    from scipy import stats
-
     groups = values.groupby(list(by), sort=True)[column]
     mean, std = groups.mean(), groups.std(ddof=1)
     n = groups.size()
     broken = groups.count() < n
     mean, std = mean.mask(broken), std.mask(broken)
-    half = stats.t.ppf(0.975, np.maximum(n - 1, 1)) * std / np.sqrt(n)
+    half = stdtrit(np.maximum(n - 1, 1), 0.975) * std / np.sqrt(n)
     table = pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half, "std": std, "n": n})
     return table.astype({"n": "int64"}).reset_index()
 
@@ -84,15 +83,13 @@ def paired_differences(areas: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
     Args:
         areas: as `aulc` gives it; one value per strategy and seed.
     """
-    from scipy import stats
-
     keys = [*CELL, "seed"]
     base = areas.loc[areas["strategy"] == reference, [*keys, "aulc"]]
     pairs = areas[areas["strategy"] != reference].merge(base, on=keys, suffixes=("", "_reference"), validate="m:1")
     table = summarize(pairs.assign(gap=pairs["aulc"] - pairs["aulc_reference"]), ARM, "gap")
     error = table["std"] / np.sqrt(table["n"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = pd.Series(2 * stats.t.sf(np.abs(table["mean"] / error), np.maximum(table["n"] - 1, 1)), index=table.index)
+        p = pd.Series(2 * stdtr(np.maximum(table["n"] - 1, 1), -np.abs(table["mean"] / error)), index=table.index)
     p = p.mask((table["mean"] == 0) & (table["std"] == 0), 1.0)  # 0/0: the same values in every seed
     table = table.drop(columns="std").assign(p=p)
     table["p_holm"] = table.groupby(CELL)["p"].transform(holm)
