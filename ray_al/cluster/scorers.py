@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +23,7 @@ from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard
 
 PARTS = "parts"  # the threads that work for other scorers: never taken by calls, which wait for them
-IDLE_SECONDS = 600.0  # after which a selection is forgotten: whoever began it is gone
+IDLE_SECONDS = 3600.0  # between two calls, after which a selection is forgotten: whoever began it is gone
 
 
 class ScorerHost:
@@ -42,7 +42,8 @@ class ScorerHost:
         if warm:  # the first call would wait seconds for these imports; trials are starting meanwhile
             threading.Thread(target=importlib.import_module, args=("ray_al.kernels.warm",), daemon=True).start()
         meter = PassMeter(f"scorer{own}")
-        self._meter, self._coverages, self._lock = meter, OrderedDict[str, tuple[Any, float]](), threading.Lock()
+        self._meter, self._lock = meter, threading.Lock()
+        self._coverages: dict[str, tuple[Any, float]] = {}  # and when each was last used
         self._shards: dict[str, Shard] = {}
         memory = Memory()
         self._scorers: dict[str, PoolScorer] = {}
@@ -71,25 +72,27 @@ class ScorerHost:
     def begin(self, dataset: str, task: KCenterTask | BadgeTask) -> str:
         """Open a coverage of this shard's rows; the answer names it."""
         coverage, name = self._shards[dataset].coverage(task), uuid.uuid4().hex
+        now = time.monotonic()
         with self._lock:
-            self._coverages[name] = coverage, time.monotonic()
-            for old, (_, used) in list(self._coverages.items()):
-                if time.monotonic() - used < IDLE_SECONDS:
-                    break  # the rest was used later
-                del self._coverages[old]
+            for idle in [old for old, (_, used) in self._coverages.items() if now - used > IDLE_SECONDS]:
+                del self._coverages[idle]
+            self._coverages[name] = coverage, now
         return name
 
     @ray.method(concurrency_group=PARTS)
     def go_on(self, name: str, method: str, *args: Any) -> Any:
         with self._lock:
             if name not in self._coverages:
-                raise CoverageLost(f"the scorer that held selection {name} started again")
-            coverage, _ = self._coverages[name]
-            self._coverages[name] = coverage, time.monotonic()
-            self._coverages.move_to_end(name)
-            if method == "close":
-                del self._coverages[name]
-        return getattr(coverage, method)(*args)
+                raise CoverageLost(f"the scorer that held selection {name} started again, or nobody asked it for an hour")
+            coverage, _ = self._coverages.pop(name)
+            if method != "close":
+                self._coverages[name] = coverage, math.inf  # not idle, however long the call takes
+        try:
+            return getattr(coverage, method)(*args)
+        finally:
+            with self._lock:
+                if name in self._coverages:
+                    self._coverages[name] = coverage, time.monotonic()
 
 
 class RemoteShard:

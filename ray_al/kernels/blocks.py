@@ -179,7 +179,7 @@ def check_finite(block: torch.Tensor, name: str, start: int = 0) -> None:
     bad = torch.nonzero(~torch.isfinite(block))
     if len(bad):
         place = bad[0].tolist()
-        raise ValueError(f"{name} is {block[tuple(place)].item()} at row {start + place[0]}, column {place[1:]}")
+        raise ValueError(f"{name} is {block[tuple(place)].item()} at row {start + place[0]}, column {place[1]}")
 
 
 def check_ids(ids: np.ndarray, count: int, name: str) -> np.ndarray:

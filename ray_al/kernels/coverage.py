@@ -66,8 +66,8 @@ class Coverage(Protocol):
         """(m, m) float64 squared distances between items `ids`."""
         ...
 
-    def close(self) -> None:
-        """There will be no more picks."""
+    def close(self, whole: bool) -> None:
+        """There will be no more picks. Not `whole`: a call failed, and may even be at work still."""
         ...
 
 
@@ -102,8 +102,8 @@ class RowCoverage:
         self._geometry.cover(self._best, ids)
         self._covered.append(ids)
 
-    def close(self) -> None:
-        if self._keep and self._covered:
+    def close(self, whole: bool) -> None:
+        if whole and self._keep and self._covered:
             self._keep(np.concatenate(self._covered), self._best)
 
     def leaders(self, count: int) -> Leaders:
@@ -212,5 +212,5 @@ class ShardedCoverage:
     def pairs(self, ids: np.ndarray) -> np.ndarray:
         return self._parts[self._near].pairs(ids)
 
-    def close(self) -> None:
-        self._all(lambda part: part.close())
+    def close(self, whole: bool) -> None:
+        self._all(lambda part: part.close(whole))

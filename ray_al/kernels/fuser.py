@@ -114,12 +114,11 @@ def _run(batch: Sequence[_Call]) -> None:
         answers = batch[0].work([call.request for call in batch])
         for call, answer in zip(batch, answers, strict=True):
             call.answer = answer
-    except BaseException as error:
-        if len(batch) > 1 and isinstance(error, Exception):
+    except Exception as error:
+        if len(batch) > 1:
             for call in batch:
                 _run([call])
         else:
-            for call in batch:
-                call.error = error
+            batch[0].error = error
     for call in batch:
         call.done = True

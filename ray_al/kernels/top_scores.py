@@ -7,7 +7,7 @@ import torch
 
 from ray_al.kernels import blocks, compiled
 from ray_al.kernels.passes import Block, Rows
-from ray_al.kernels.products import multiply_once, widened
+from ray_al.kernels.products import multiply, widened
 
 SCORES = ("entropy", "least_confidence", "margin")
 BALD = "bald"  # the score of a committee's members; the others score its mean probabilities, too
@@ -140,7 +140,7 @@ def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) ->
 def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
     columns = _columns(weights)
-    product = multiply_once(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
+    product = multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
     out = np.empty((len(x), bias.shape[-1]), np.float32)
     _softmax(product, bias, out)
     return out

@@ -12,6 +12,7 @@ import numpy as np
 from ray_al.core.linear import Linear, LinearHead
 from ray_al.core.pool import SpaceReader
 from ray_al.services.excerpt import Excerpt
+from ray_al.services.known import Memory
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard, ShardLike
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class PoolScorer:
     def _within(self, space: str, ids: np.ndarray) -> PoolScorer:
         """A scorer over these rows alone, in the order of the ids."""
         Excerpt.of(ids, self._size(space))
-        return PoolScorer(_Excerpt(space, self.reader.read(space, "pool")[ids]))
+        rows = _Excerpt(space, self.reader.read(space, "pool")[ids])
+        return PoolScorer(rows, Shard(rows, memory=Memory(probs=self.shard.memory.probs)))
 
     def _size(self, space: str) -> int:
         return len(self.reader.read(space, "pool"))
@@ -80,7 +82,8 @@ class PoolScorer:
             return linear_probs(self.reader.read(head.space, split)[ids], head.weights, head.bias)
         if split == "test":  # small: not worth asking others
             return linear_probs(self.reader.read(head.space, split), head.weights, head.bias)
-        return np.concatenate(self._ask(lambda part: part.probs(head, split)))
+        parts = self._ask(lambda part: part.probs(head, split))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def linear_top(
         self, head: Linear, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
@@ -169,17 +172,19 @@ class PoolScorer:
         self, task: KCenterTask | BadgeTask, pick: Callable[[Coverage], tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
         for left in reversed(range(ATTEMPTS)):
-            coverage = None
+            coverage, whole = None, False
             try:
                 coverage = self._coverage(task)
-                return pick(coverage)
+                picked = pick(coverage)
+                whole = True
+                return picked
             except CoverageLost:
                 if not left:
                     raise
             finally:
                 if coverage is not None:
                     with contextlib.suppress(CoverageLost):  # then it keeps nothing
-                        coverage.close()
+                        coverage.close(whole)
         raise AssertionError("the last attempt returns or raises")
 
     def kmeans(self, space: str, clusters: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:

@@ -152,3 +152,30 @@ def test_a_watcher_that_fails_and_a_thread_that_is_interrupted_stop_no_other():
         assert first.result(10) is KeyboardInterrupt
         assert {second.result(10), third.result(10)} == {None, 5 - waits.request}
     assert fuse(None, 7, work) == 7
+
+
+def test_an_interrupt_ends_its_own_thread_and_tells_those_it_worked_for():
+    fuse, started, hold = Fuser(), threading.Event(), threading.Event()
+
+    def first(requests: Any) -> Any:
+        started.set()
+        hold.wait(10)
+        return requests
+
+    def interrupted(requests: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(4) as threads:
+        other = threads.submit(fuse, "key", 0, first)
+        started.wait(10)
+        calls = []
+        for place in range(3):
+            calls.append(threads.submit(fuse, "key", place, interrupted))
+            while len(fuse._waiting.get("key", ())) < len(calls):
+                pass
+        hold.set()
+        errors = [call.exception(10) for call in calls]
+    assert other.result() == 0
+    assert isinstance(errors[0], KeyboardInterrupt)  # the leader's own
+    assert [str(error) for error in errors[1:]] == ["the call was interrupted by another"] * 2
+    assert fuse("key", 7, lambda requests: requests) == 7

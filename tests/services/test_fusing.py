@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from ray_al.core.linear import Linear, LinearCommittee, LinearHead
 from ray_al.kernels import passes
+from ray_al.kernels.budget import Budget
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.top_scores import top_k, uncertainty
 from ray_al.services import known
-from ray_al.services.known import KnownClusterings, KnownCoverages
+from ray_al.services.known import KnownClusterings, KnownCoverages, Memory
 from ray_al.services.pool_scorer import PoolScorer
 from ray_al.services.shard import CoverageLost, Shard
 from tests.fakes import ArrayReader
@@ -26,9 +28,9 @@ from tests.fakes import ArrayReader
 N, D = 5000, 96
 
 
-def _reader(dtype: str) -> ArrayReader:
+def _reader(dtype: str, width: int = D) -> ArrayReader:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((N, D)) + 0.5
+    x = rng.standard_normal((N, width)) + 0.5
     x[100:110] = x[90:100]  # duplicates
     if dtype == "uint8":
         x = np.clip(20 * x + 100, 0, 255)
@@ -36,24 +38,25 @@ def _reader(dtype: str) -> ArrayReader:
 
 
 READERS = {dtype: _reader(dtype) for dtype in ("float32", "float16", "uint8")}
+WIDE = {dtype: _reader(dtype, 512) for dtype in READERS}  # where products of other shapes have other bits
 Call = Callable[[PoolScorer], Any]
 
 
-def _head(rng: np.random.Generator, classes: int) -> LinearHead:
-    weights = 0.1 * rng.standard_normal((classes, D))
+def _head(rng: np.random.Generator, classes: int, width: int = D) -> LinearHead:
+    weights = 0.1 * rng.standard_normal((classes, width))
     return LinearHead("x", weights.astype(np.float32), rng.standard_normal(classes).astype(np.float32))
 
 
-def _committee(rng: np.random.Generator, classes: int, members: int) -> LinearCommittee:
-    return LinearCommittee("x", tuple(_head(rng, classes) for _ in range(members)))
+def _committee(rng: np.random.Generator, classes: int, members: int, width: int = D) -> LinearCommittee:
+    return LinearCommittee("x", tuple(_head(rng, classes, width) for _ in range(members)))
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> Call:
+def calls(draw: st.DrawFn, width: int) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     classes = draw(st.sampled_from([1, 2, 3, 10, 33, 100, 250]))
     members = draw(st.sampled_from([1, 2, 5]))  # with 250 classes, products far wider than a panel
-    head: Linear = _head(rng, classes) if members == 1 else _committee(rng, classes, members)
+    head: Linear = _head(rng, classes, width) if members == 1 else _committee(rng, classes, members, width)
     exclude = rng.permutation(N)[: rng.integers(0, 60)]
     k, seed = int(rng.integers(1, 40)), int(rng.integers(2**40))
     among = np.sort(rng.permutation(N)[:300]) if draw(st.booleans()) else None
@@ -87,8 +90,8 @@ def _at_once(scorer: PoolScorer, asked: list[Call]) -> list[Any]:
     return answers
 
 
-def _sharded(reader: ArrayReader, parts: int) -> PoolScorer:
-    cut = [Shard(reader, (i, parts)) for i in range(parts)]
+def _sharded(reader: ArrayReader, parts: int, memory: Memory | None = None) -> PoolScorer:
+    cut = [Shard(reader, (i, parts), memory=memory) for i in range(parts)]
     return PoolScorer(reader, cut[0], cut)
 
 
@@ -99,12 +102,13 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(calls(), min_size=2, max_size=9), st.sampled_from(sorted(READERS)), st.integers(2, 4))
-def test_any_mix_of_calls_and_any_shards_give_the_bits_of_each_alone(asked, dtype, parts):
-    reader = READERS[dtype]
+@given(st.data(), st.sampled_from([D, 512]), st.sampled_from(sorted(READERS)), st.integers(2, 4))
+def test_any_mix_of_calls_and_any_shards_give_the_bits_of_each_alone(data, width, dtype, parts):
+    reader = (READERS if width == D else WIDE)[dtype]
+    asked = data.draw(st.lists(calls(width), min_size=2, max_size=9))
     alone = [call(PoolScorer(reader)) for call in asked]  # a fresh scorer each: nothing is known from before
-    together = PoolScorer(reader)
-    for answers in (_at_once(together, asked), _at_once(together, asked), _at_once(_sharded(reader, parts), asked)):
+    together, shards = PoolScorer(reader), _sharded(reader, parts)
+    for answers in (_at_once(together, asked), _at_once(together, asked), _at_once(shards, asked)):
         for one, other in zip(alone, answers, strict=True):
             assert_equal(one, other)
 
@@ -126,6 +130,28 @@ def test_a_committee_scores_as_its_members_outputs_do(monkeypatch, kept):
         np.testing.assert_allclose(uncertainty(probs, score)[ids], want[1], atol=2e-6)
     x = READERS["float32"].read("x", "pool")
     assert_equal(scorer.linear_badge(committee, 20, exclude, 1, "norm"), badge(x, mean, 20, exclude, 1, first="norm"))
+
+
+@pytest.mark.parametrize(("width", "classes"), [(D, 10), (512, 10), (512, 17), (512, 200)])
+def test_badge_has_the_same_bits_wherever_its_probabilities_are(width, classes):
+    """Kept whole, in each shard's part, or made anew in every pass because there is no room for them."""
+    reader = READERS["float32"] if width == D else WIDE["float32"]
+    head = _head(np.random.default_rng(0), classes, width)
+    scorers = [PoolScorer(reader), _sharded(reader, 3), _sharded(reader, 3, Memory(Budget(0)))]
+    scorers.append(PoolScorer(reader, Shard(reader, memory=Memory(Budget(0)))))
+    answers = [scorer.linear_badge(head, 60, np.arange(50), 1, "norm") for scorer in scorers]
+    for answer in answers[1:]:
+        assert_equal(answers[0], answer)
+
+
+def test_selections_among_some_items_share_the_room_for_probabilities():
+    budget, taken = Budget(2**20), []
+    take = budget.take
+    budget.take = lambda size: (taken.append(size), take(size))[1]  # type: ignore[method-assign]
+    scorer = PoolScorer(READERS["float32"], Shard(READERS["float32"], memory=Memory(budget)))
+    scorer.linear_badge(_head(np.random.default_rng(0), 10), 5, np.arange(9), 1, "norm", np.arange(400))
+    assert taken == [400 * 10 * 4]
+    assert budget._left == 2**20
 
 
 def test_waiting_passes_become_one():
@@ -244,7 +270,7 @@ def test_a_selection_that_a_shard_lost_begins_anew_and_leaves_nothing_behind():
             coverage = super().coverage(task)
             opened.append(coverage)
             close, cover = coverage.close, coverage.cover
-            coverage.close = lambda: (closed.append(coverage), close())[1]  # type: ignore[method-assign]
+            coverage.close = lambda whole: (closed.append(coverage), close(whole))[1]  # type: ignore[method-assign]
             self.times += 1
             if self._place[0] == 1 and self.times < 3:  # the second shard forgets, twice
 
@@ -259,6 +285,46 @@ def test_a_selection_that_a_shard_lost_begins_anew_and_leaves_nothing_behind():
     assert_equal(PoolScorer(reader, parts[0], parts).kcenter("x", 900, np.arange(9), np.arange(9), 1), want)
     assert len(opened) == 6
     assert set(map(id, closed)) == set(map(id, opened))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_selection_that_failed_leaves_no_distances_behind(parts):
+    """A pass fails half-way, or a shard goes while another is half-way: what had been reached is not known."""
+    reader = READERS["float32"]
+    want = PoolScorer(reader).kcenter("x", 900, np.arange(9), np.arange(9), 1)
+    half, failed = threading.Event(), threading.Event()
+
+    class Failing(Shard):
+        def coverage(self, task: Any) -> Any:
+            coverage = super().coverage(task)
+            cover, best = coverage.cover, coverage._best
+
+            def work(ids: np.ndarray) -> None:
+                if failed.is_set():
+                    return cover(ids)
+                if self._place == (0, 2):
+                    half.wait(10)
+                    failed.set()
+                    raise CoverageLost("started again")
+                best[:] = 0
+                half.set()
+                if parts == 1:
+                    failed.set()
+                    raise MemoryError("no room")
+                failed.wait(10)
+                time.sleep(0.2)  # it is at work when the selection begins anew
+                return None
+
+            coverage.cover = work
+            return coverage
+
+    cut = [Failing(reader, (i, parts)) for i in range(parts)]
+    scorer = PoolScorer(reader, cut[-1], cut)
+    if parts == 1:
+        with pytest.raises(MemoryError):
+            scorer.kcenter("x", 900, np.arange(9), np.arange(9), 1)
+    for _ in range(2):
+        assert_equal(scorer.kcenter("x", 900, np.arange(9), np.arange(9), 1), want)
 
 
 @pytest.mark.parametrize("parts", [1, 3, 8])

@@ -97,7 +97,7 @@ class DeviceRows:
                 bad = torch.nonzero(~torch.isfinite(block))[:1].tolist()
                 if bad:
                     row, column = bad[0]
-                    raise ValueError(f"x is {block[row, column].item()} at row {at + row}, column [{column}]")
+                    raise ValueError(f"x is {block[row, column].item()} at row {at + row}, column {column}")
         return most
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
