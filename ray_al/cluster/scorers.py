@@ -83,7 +83,9 @@ class ScorerHost:
     def go_on(self, name: str, method: str, *args: Any) -> Any:
         with self._lock:
             if name not in self._coverages:
-                raise CoverageLost(f"the scorer that held selection {name} started again, or nobody asked it for an hour")
+                raise CoverageLost(
+                    f"the scorer that held selection {name} started again, or nobody asked it for an hour"
+                )
             coverage, _ = self._coverages.pop(name)
             if method != "close":
                 self._coverages[name] = coverage, math.inf  # not idle, however long the call takes

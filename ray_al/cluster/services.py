@@ -38,19 +38,27 @@ TIMEOUT_SECONDS = 7200.0
 
 
 class NeighborHost:
-    """The neighbor index's actor."""
+    """The neighbor index's actor on one machine. The first of `names` answers trials; each searches a share of rows."""
 
-    def __init__(self, store: str, storage: str, datasets: Mapping[str, DataKeys]) -> None:
+    def __init__(
+        self, store: str, storage: str, datasets: Mapping[str, DataKeys], names: Sequence[str], own: int
+    ) -> None:
         artifacts = ArtifactStore(Storage.open(storage))
-        self._services = {
-            key: NeighborService(StoreReader(store, storage, keys), StoredGraphs(artifacts, keys.spaces))
-            for key, keys in datasets.items()
-        }
-        self._meter = CallMeter("neighbors")
+        self._services: dict[str, NeighborService] = {}
+        for key, keys in datasets.items():
+            reader = StoreReader(store, storage, keys)
+            others = [ServiceClient(name, key, NeighborService) for name in names[1:]] if own == 0 else []
+            shards = [NeighborService(reader), *others] if others else ()
+            self._services[key] = NeighborService(reader, StoredGraphs(artifacts, keys.spaces), shards)
+        self._meter = CallMeter(f"neighbors{own}")
 
     def call(self, dataset: str, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], sent: float) -> Any:
         with self._meter.call(method, sent):
             return getattr(self._services[dataset], method)(*args, **kwargs)
+
+    def counts(self) -> dict[str, float]:
+        """Sums since the actor started: calls, queue_seconds, call_seconds."""
+        return dict(self._meter.sums)
 
 
 class ServiceClient:
@@ -89,7 +97,7 @@ class Services:
     storage: str
     store: str
     scorers: tuple[str, ...]
-    neighbors: str | None
+    neighbors: str | None  # the index that answers trials, whatever others it asks
 
     def reader(self, keys: DataKeys) -> StoreReader:
         return StoreReader(self.store, self.storage, keys)
@@ -107,7 +115,8 @@ def start_services(
 ) -> tuple[Services, list[Any]]:
     """Start the actors and wait for them, so that trials do not start into a queue; they load nothing before a call.
 
-    Starts one scorer in each place. Returns the actors' names, and handles: they live as long as someone holds these.
+    Starts one scorer in each place, and with `neighbors` an index on each machine of these. Returns the actors' names,
+    and handles: they live as long as someone holds these.
     """
     prefix = f"ray-al-{uuid.uuid4().hex[:8]}"
     keyed = {keys.artifact: keys for keys in datasets}
@@ -123,16 +132,14 @@ def start_services(
     groups = {"max_concurrency": CALLS_AT_ONCE, "concurrency_groups": {PARTS: CALLS_AT_ONCE}}
     seats = [_seat(place) for place in places if place.cpus]
     for i, place in enumerate(places):
-        # Soft, and without cores of its own: a scorer whose machine is gone starts again on another, however full.
-        where = NodeAffinitySchedulingStrategy(place.node, soft=True) if place.node else "DEFAULT"
-        options = {**groups, "num_cpus": 0, "num_gpus": place.gpus, "scheduling_strategy": where}
+        options = {**groups, **_on(place.node), "num_gpus": place.gpus}
         device, warm = "cuda" if place.gpus else None, place.cpus > 0
         start(f"scorer{i}", ScorerHost, options, store, storage, keyed, names, i, device, warm)
-    index = None
-    if neighbors:
-        index = start(
-            "neighbors", NeighborHost, {"num_cpus": 0, "max_concurrency": CALLS_AT_ONCE}, store, storage, keyed
-        )
+    homes = list(dict.fromkeys(place.node for place in places)) if neighbors else []
+    indexes = [f"{prefix}-neighbors{i}" for i in range(len(homes))]
+    for i, node in enumerate(homes):
+        options = {"max_concurrency": CALLS_AT_ONCE, **_on(node)}
+        start(f"neighbors{i}", NeighborHost, options, store, storage, keyed, indexes, i)
     deadline = time.monotonic() + START_SECONDS
     try:
         ray.get([handle.__ray_ready__.remote() for handle in handles], timeout=START_SECONDS)
@@ -141,7 +148,15 @@ def start_services(
     except ray.exceptions.GetTimeoutError:
         fault = f"the cluster did not start the services within {START_SECONDS} s; is it busy with other jobs?"
         raise ConfigError([fault]) from None
-    return Services(storage, store, tuple(names), index), handles
+    return Services(storage, store, tuple(names), next(iter(indexes), None)), handles
+
+
+def _on(node: str | None) -> dict[str, Any]:
+    """Soft, and without cores of its own: an actor whose machine is gone starts again on another, however full."""
+    return {
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT",
+    }
 
 
 def _seat(place: Place) -> Any:

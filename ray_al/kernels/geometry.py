@@ -1,8 +1,8 @@
 """Squared distances from every row to a few picked rows, right for duplicates and close points too.
 
 A product of shifted rows, rough where the processor is faster at that, bounds each distance from below. The few that
-may be a minimum are worked from the differences of the two rows in float64. What a pair gives depends on that pair
-alone, so neither the order of the picks nor how they are grouped changes a minimum.
+may be a minimum are worked from the differences of the two rows in float64. What a pair gives there depends on that
+pair alone, so neither the order of the picks nor how they are grouped changes a minimum.
 """
 
 from __future__ import annotations

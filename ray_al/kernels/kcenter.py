@@ -114,18 +114,3 @@ def _pick_among(table: np.ndarray, leaders: Leaders, bar: Bar, k: int) -> tuple[
         best = np.where(best >= 0, np.minimum(best, table[pick]), -1)
         best[pick] = -1
     return picks, squares
-
-
-def covering_radius(x: np.ndarray | Rows, centers: np.ndarray) -> float:
-    """The largest distance of any row of x to its nearest center (ids).
-
-    Raises:
-        ValueError: x is not finite, an id does not exist, or there are no centers.
-    """
-    space = Euclidean(x)
-    centers = blocks.check_ids(centers, space.count, "centers")
-    if not len(centers):
-        raise ValueError("covering_radius needs at least one center, got 0")
-    best = np.full(space.count, np.inf)
-    space.cover(best, centers)
-    return math.sqrt(best.max())

@@ -32,7 +32,6 @@ class _Point(NamedTuple):
 class _Step(NamedTuple):
     d: torch.Tensor  # (C, r)
     residual: torch.Tensor  # (C, r) -g - H d
-    at_edge: bool
     exact: bool  # as exact as was asked
 
 
@@ -97,10 +96,10 @@ class SoftmaxProblem:
             bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
             square, end = advance(*parts, products.multiply_once(s, rows.T).to(wide).view(-1).numpy(), square, radius)
             if end:
-                return _Step(d, r, end == AT_EDGE, end == AT_EDGE)
+                return _Step(d, r, end == AT_EDGE)
             if square <= goal:
-                return _Step(d, r, False, True)
-        return _Step(d, r, False, False)
+                return _Step(d, r, True)
+        return _Step(d, r, False)
 
     def _small_step(
         self, rows: np.ndarray, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float
@@ -112,7 +111,7 @@ class SoftmaxProblem:
         own = slice(self.classes), slice(self.width)
         r[own] = -gradient
         end = descend(rows, weights, rows.dtype.type(self.kappa), d, r, radius, eta)
-        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end == AT_EDGE, end in (DONE, AT_EDGE))
+        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end in (DONE, AT_EDGE))
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
         """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.

@@ -30,7 +30,8 @@ class NeighborService:
     """Implements `ray_al.core.interfaces.Neighbors`. Lost state (indexes, graphs) is rebuilt from the spaces.
 
     `graphs`: where kNN graphs are stored; without it they are kept in memory. `shards`: services or clients of the same
-    class on other machines, each of which searches its share of the rows; without them all is searched here.
+    class, on other machines too, each of which searches its share of the rows exactly, to the same bits; without them,
+    and by approximate indexes, whose answers would differ, all is searched here.
     """
 
     def __init__(self, reader: SpaceReader, graphs: GraphStore | None = None, shards: Sequence[Any] = ()) -> None:
@@ -151,7 +152,7 @@ class NeighborService:
         from ray_al.kernels.neighbors import ShardedNeighbors
 
         count = len(self._rows(space))
-        if not self._shards:
+        if not self._shards or index != "flat":
             return self._local(space, index, unit, 0, count)
         ends = [count * (i + 1) // len(self._shards) for i in range(len(self._shards))]
         ranges = zip(self._shards, [0, *ends[:-1]], ends, strict=True)

@@ -25,9 +25,9 @@ ATTEMPTS = 5  # at a selection whose shards start again meanwhile
 class PoolScorer:
     """Linear heads and batch selection over the spaces of one dataset.
 
-    Each answer depends on the call's arguments alone, bit for bit: not on the number of threads or shards, on other
-    calls, or on where it runs. Calls of several threads share their passes over the rows. Kernels are imported when
-    used, so that holding a scorer costs nothing.
+    Each answer depends on the call's arguments alone, bit for bit, on processors of one kind: not on the number of
+    threads or shards, or on other calls. Calls of several threads share their passes over the rows. Kernels are
+    imported when used, so that holding a scorer costs nothing.
 
     Args:
         reader: gives the spaces.
@@ -95,7 +95,8 @@ class PoolScorer:
             inside = Excerpt.of(among)
             rows, values = self._within(head.space, among).linear_top(head, score, k, inside.rows(exclude), seed)
             return inside.ids(rows), values
-        free_mask(self._size(head.space), k, check_ids(exclude, self._size(head.space), "exclude"))
+        exclude = check_ids(exclude, self._size(head.space), "exclude")
+        free_mask(self._size(head.space), k, exclude)
         found = self._ask(lambda part: part.leading(head, score, k, exclude))
         ids, values = (np.concatenate(column) for column in zip(*found, strict=True))
         return best_of(ids, values, k, seed)

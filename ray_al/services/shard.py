@@ -93,14 +93,11 @@ class Shard:
 
     def leading(self, head: Linear, score: str, k: int, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and uncertainties of the shard's k most uncertain items, and of all that equal the last of these."""
-        from ray_al.kernels.blocks import check_ids
         from ray_al.kernels.top_scores import leading, linear_uncertainty
 
         rows = self.rows(head.space, "pool")
         values = linear_uncertainty(rows, head.weights, head.bias, score)
-        free = np.ones(rows.count, bool)
-        free[check_ids(exclude, rows.count, "exclude")] = False
-        at, values = leading(values, k, free[rows.start : rows.stop])
+        at, values = leading(values, k, _free(rows.count, exclude)[rows.start : rows.stop])
         return at + rows.start, values
 
     def confident(

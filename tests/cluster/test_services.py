@@ -132,6 +132,29 @@ def test_a_scorer_that_dies_in_the_middle_of_a_selection_changes_nothing(cluster
     del handles
 
 
+def test_the_index_of_several_machines_gives_the_bits_of_one_process(cluster, stored):
+    from ray_al.cluster.feature_store import actor
+    from ray_al.cluster.placement import Place
+    from ray_al.cluster.services import start_services
+    from ray_al.services.neighbor_service import NeighborService
+
+    storage, keys = stored
+    alone = NeighborService(LocalReader(ArtifactStore(Storage.open(storage)), keys))
+    homes = [Place(0, node=cluster.nodes()[0]["NodeID"]), Place(0)]  # as if they were two machines
+    services, handles = start_services(storage, [keys], [*homes, *homes], True)
+    client, ids = services.neighbor_client(keys), np.arange(0, N, 50)
+    assert len(handles) == 1 + 4 + 2
+    for index in ("flat", "hnsw"):
+        np.testing.assert_array_equal(alone.of("features", ids, 9, index), client.of("features", ids, 9, index))
+    other = actor(services.neighbors.replace("neighbors0", "neighbors1"))
+    cluster.kill(other, no_restart=False)
+    queries = np.random.default_rng(0).standard_normal((40, D)).astype(np.float32)
+    want = alone.nearest("features", queries, ids)
+    np.testing.assert_array_equal(want, client.nearest("features", queries, ids))
+    assert cluster.get(other.counts.remote())["calls"] >= 1  # the new one's own
+    del handles
+
+
 def test_an_answer_that_does_not_come_in_time_is_an_error_that_says_so(cluster, stored, monkeypatch):
     from ray_al.cluster.placement import Place
     from ray_al.cluster.services import start_services

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ray_al.kernels import blocks
-from ray_al.kernels.kcenter import covering_radius, kcenter_greedy
+from ray_al.kernels.kcenter import kcenter_greedy
 from ray_al.kernels.kmeans import kmeans
 from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.logistic import fit_logistic
@@ -40,7 +40,7 @@ def everything() -> list[np.ndarray]:
         linear_probs(x, *committee),
         uncertainty(np.stack([probs] * 2), "bald"),
     ]
-    results += [*kcenter_greedy(x, 300, np.arange(5), NO_IDS, 0), np.array(covering_radius(x, np.arange(100)))]
+    results += kcenter_greedy(x, 300, np.arange(5), NO_IDS, 0)
     results += badge(x, probs, 300, NO_IDS, 0)
     assignment, centers, inertia = kmeans(x, 12, 0, max_iter=4)
     results += [assignment, centers, np.array(inertia)]

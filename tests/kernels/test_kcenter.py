@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ray_al.kernels import blocks, kcenter
 from ray_al.kernels.coverage import RowCoverage, ShardedCoverage
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.kcenter import covering_radius, kcenter_greedy
+from ray_al.kernels.kcenter import kcenter_greedy
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.some_rows import SomeRows
 from tests.kernels.matrices import NO_IDS, distances, matrices
@@ -91,14 +91,6 @@ def test_ties_and_the_first_pick_follow_the_seed():
     np.testing.assert_array_equal(kcenter_greedy(x, 9, NO_IDS, NO_IDS, 5), kcenter_greedy(x, 9, NO_IDS, NO_IDS, 5))
 
 
-@settings(max_examples=40, deadline=None)
-@given(matrices())
-def test_covering_radius(x):
-    centers = np.arange(0, len(x), 3)
-    truth = distances(x, x[centers]).min(1).max()
-    assert covering_radius(x, centers) == pytest.approx(truth, rel=1e-4, abs=1e-9)
-
-
 def test_bad_input_names_the_value():
     x = np.zeros((5, 2), np.float32)
     with pytest.raises(ValueError, match="k is 6"):
@@ -109,8 +101,6 @@ def test_bad_input_names_the_value():
         kcenter_greedy(x, 4, np.array([0]), np.array([0, 1]), 0)
     with pytest.raises(ValueError, match="centers holds id 5"):
         kcenter_greedy(x, 1, np.array([5]), NO_IDS, 0)
-    with pytest.raises(ValueError, match="at least one center"):
-        covering_radius(x, NO_IDS)
     for value in (np.nan, np.inf):
         bad = np.zeros((5000, 2), np.float32)
         for row in (0, 4321):
