@@ -117,6 +117,8 @@ def run_features(
         DataError: a fault of the user's.
         KeyboardInterrupt: stopped; the same request goes on.
     """
+    if absent := [source.path for source in request.sources if not source.path.exists()]:
+        raise DataError([f"source {path}: there is no such file or folder" for path in absent])  # before a download
     loaded = _backbone(request)
     listing = list_images(request.sources, request.image_column, request.label_column).limited(request.limit)
     folder = ShardFolder(request.out, request.batch * max(1, request.shard // request.batch))

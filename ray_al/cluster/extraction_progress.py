@@ -51,7 +51,8 @@ class ExtractionProgress:
             self._say(f"cannot decode {name}: {reason}")
         self._failed += len(done.failed)
         self._bar.update(self._task, advance=done.images, rate=self._rate())
-        if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
+        over = self._there + self._images == self._total  # then a last line follows
+        if not self._console.is_terminal and not over and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
             self._say(self._line())
 

@@ -184,6 +184,7 @@ def test_the_command_goes_on_after_kill_9(undisturbed: Path, place: Path, slowly
 
 
 FAULTS = {
+    "source": (["imagefolder:nope", "--backbone", "resnet18"], "source nope: there is no such file or folder"),
     "backbone": (["--backbone", "resnt50"], "unknown network 'resnt50'; did you mean 'resnet"),
     "weights": (["--backbone", "resnet18", "--weights", "none.safetensors"], "there is no file none.safetensors"),
     "crop": (["--crop", "64"], "--crop is 64, more than --resize 16"),
