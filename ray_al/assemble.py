@@ -107,10 +107,10 @@ def assemble(
     def scores_of(model: Model | None) -> PoolScores:
         head = getattr(model, "linear", None)
         if model is None or head is not None:
-            return LinearScores(scorer, head, head.space if head else default)
+            return LinearScores(scorer, head.space if head else default, head)
         if config.learner.method.served:  # by other services: what it returned is all there is
-            return ServedScores(model, scorer, default)
-        return ModelScores(model, scorer, default, "embedding" in config.learner.method.heads)
+            return ServedScores(scorer, default, model)
+        return ModelScores(scorer, default, model, "embedding" in config.learner.method.heads)
 
     learner = build(
         "learner",

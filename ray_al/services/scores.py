@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from ray_al.core.interfaces import Model
 from ray_al.core.linear import Linear
 from ray_al.services.excerpt import Excerpt
+from ray_al.services.shared_rows import SharedRows
 
 
 @dataclass(frozen=True)
-class LinearScores:
+class LinearScores(SharedRows):
     """Bulk reads for a linear head or a committee of them (None before any label: only what needs no model).
 
-    `service` is a `PoolScorer` or a client with its methods; `default_space` is where distances are taken when a
-    strategy names no space: for a linear model the space it was fitted on is its embedding.
+    The space that a linear model was fitted on, `default_space`, is its embedding.
     """
 
-    service: Any
     head: Linear | None
-    default_space: str
 
     def _need_head(self) -> Linear:
         if self.head is None:
@@ -45,29 +42,9 @@ class LinearScores:
     ) -> tuple[np.ndarray, np.ndarray]:
         return self.service.linear_badge(self._need_head(), k, exclude, seed, first, among)
 
-    def kcenter(
-        self,
-        k: int,
-        centers: np.ndarray,
-        exclude: np.ndarray,
-        seed: int,
-        space: str | None = None,
-        among: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
-
-    def shared(self, space: str | None) -> str | None:
-        return space or self.default_space
-
-    def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
-        return self.service.kmeans(space or self.default_space, clusters, seed, among)
-
-    def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
-        return self.service.typicality(space or self.default_space, groups, neighbors)
-
 
 @dataclass(frozen=True)
-class ModelScores:
+class ModelScores(SharedRows):
     """Bulk reads for a model of this process: its outputs over the pool are computed once and kept for the round.
 
     Where a strategy names a space, or the model has no embedding, distances are the service's work on shared rows.
@@ -75,8 +52,6 @@ class ModelScores:
     """
 
     model: Model
-    service: Any
-    default_space: str
     has_embedding: bool
 
     @cached_property
@@ -98,7 +73,7 @@ class ModelScores:
         return space is None and self.has_embedding
 
     def shared(self, space: str | None) -> str | None:
-        return None if self._own(space) else space or self.default_space
+        return None if self._own(space) else super().shared(space)
 
     def top(
         self, score: str, k: int, exclude: np.ndarray, seed: int, among: np.ndarray | None = None
@@ -141,7 +116,7 @@ class ModelScores:
         among: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         if not self._own(space):
-            return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
+            return super().kcenter(k, centers, exclude, seed, space, among)
         from ray_al.kernels.kcenter import kcenter_greedy
 
         inside, exclude = Excerpt.around(among, centers, exclude)
@@ -151,14 +126,14 @@ class ModelScores:
 
     def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
         if not self._own(space):
-            return self.service.kmeans(space or self.default_space, clusters, seed, among)
+            return super().kmeans(clusters, seed, space, among)
         from ray_al.kernels.kmeans import kmeans
 
         return kmeans(self._outputs("embedding", among), clusters, seed)[0]
 
     def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
         if not self._own(space):
-            return self.service.typicality(space or self.default_space, groups, neighbors)
+            return super().typicality(groups, neighbors, space)
         from ray_al.kernels.typicality import typicality
 
         return typicality(self._embedding, groups, neighbors)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from ray_al.core.interfaces import Model
 from ray_al.services.excerpt import Excerpt
+from ray_al.services.shared_rows import SharedRows
 
 
 @dataclass(frozen=True)
-class ServedScores:
-    """Bulk reads for a model that has the one head "probs": they travel to the pool scorer with every call.
-
-    Distances are taken in shared spaces, `default_space` where a strategy names none.
-    """
+class ServedScores(SharedRows):
+    """Bulk reads for a model that has the one head "probs": they travel to the pool scorer with every call."""
 
     model: Model
-    service: Any  # a `PoolScorer`, or a client with its methods
-    default_space: str
 
     @cached_property
     def _probs(self) -> np.ndarray:
@@ -48,23 +43,3 @@ class ServedScores:
         self, k: int, exclude: np.ndarray, seed: int, first: str = "norm", among: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("badge needs a model with an embedding of its own")
-
-    def kcenter(
-        self,
-        k: int,
-        centers: np.ndarray,
-        exclude: np.ndarray,
-        seed: int,
-        space: str | None = None,
-        among: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return self.service.kcenter(space or self.default_space, k, centers, exclude, seed, among)
-
-    def shared(self, space: str | None) -> str | None:
-        return space or self.default_space
-
-    def kmeans(self, clusters: int, seed: int, space: str | None = None, among: np.ndarray | None = None) -> np.ndarray:
-        return self.service.kmeans(space or self.default_space, clusters, seed, among)
-
-    def typicality(self, groups: list[np.ndarray], neighbors: int, space: str | None = None) -> list[np.ndarray]:
-        return self.service.typicality(space or self.default_space, groups, neighbors)

@@ -135,7 +135,7 @@ class Embedding:
 def test_jlp_is_the_greedy_sequence_wherever_the_rows_are(where: str, graph: str) -> None:
     scorer = PoolScorer(POOL.reader)
     model: Any = Embedding()
-    scores: Any = LinearScores(scorer, None, "x") if where == "linear" else ModelScores(model, scorer, "x", True)
+    scores: Any = LinearScores(scorer, "x", None) if where == "linear" else ModelScores(scorer, "x", model, True)
     options = {"k": 12, "graph": graph, **({"space": "x"} if where == "shared" else {})}
     values, faults = resolve("strategy", "jlp", options)
     assert not faults

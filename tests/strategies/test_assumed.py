@@ -40,11 +40,11 @@ def view_of(toy: Toy, kind: str = "linear", index: int = 0) -> Round:
     model = LogReg(l2=3.0, service=service).fit(toy.labeled, PseudoLabels(), toy.pool, stream(0, "init-weights"))
     scores: PoolScores
     if kind == "linear":
-        scores = LinearScores(service, model.linear, "pixels")
+        scores = LinearScores(service, "pixels", model.linear)
     elif kind == "own":
-        scores = ModelScores(model, service, "pixels", True)
+        scores = ModelScores(service, "pixels", model, True)
     else:
-        scores = ServedScores(model, service, "pixels")
+        scores = ServedScores(service, "pixels", model)
     rng = stream(0, "select", index)
     return Round(index, 5, toy.pool, toy.labeled, toy.unlabeled, model, scores, None, None, rng)
 
@@ -94,7 +94,7 @@ def test_pseudo_labels_serve_one_fit_and_are_made_anew(toy: Toy) -> None:
     learner = Remembering(LogReg(service=service))
 
     def scores_of(model: Any) -> PoolScores:
-        return LinearScores(service, model.linear if model else None, "pixels")
+        return LinearScores(service, "pixels", model.linear if model else None)
 
     trajectory = Trajectory(
         ceal(threshold=0.9), learner, Protocol(8, True, 8, 4), 0, toy.pool, TruthOracle(toy.labels), toy.test_labels,

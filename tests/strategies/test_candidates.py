@@ -34,7 +34,7 @@ def _view(toy: Toy, labels: int = 6, batch: int = 5, neighbors: Any = None, seed
     labeled = LabeledSet(ids, toy.labels[ids], cost=labels)
     service = PoolScorer(toy.pool.reader)
     model = LogReg(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights")) if labels else None
-    scores = LinearScores(service, model.linear if model else None, "pixels")
+    scores = LinearScores(service, "pixels", model.linear if model else None)
     unlabeled = np.setdiff1d(np.arange(toy.pool.size), ids)
     neighbors = neighbors or NeighborService(toy.pool.reader)
     return Round(0, batch, toy.pool, labeled, unlabeled, model, scores, neighbors, None, stream(seed, "select", 0))

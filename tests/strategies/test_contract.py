@@ -30,17 +30,17 @@ def _round(toy: Toy, model_kind: str, labeled: LabeledSet, batch: int = BATCH, s
     service = PoolScorer(toy.pool.reader)
     scores: PoolScores
     if model_kind == "none":
-        model, scores = None, LinearScores(service, None, "pixels")
+        model, scores = None, LinearScores(service, "pixels", None)
     elif model_kind == "linear":
         model = LogReg(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
-        scores = LinearScores(service, model.linear, "pixels")
+        scores = LinearScores(service, "pixels", model.linear)
     elif model_kind in ("committee", "own_committee"):
         model = LogRegCommittee(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
-        own = ModelScores(model, service, "pixels", True)
-        scores = own if model_kind == "own_committee" else LinearScores(service, model.linear, "pixels")
+        own = ModelScores(service, "pixels", model, True)
+        scores = own if model_kind == "own_committee" else LinearScores(service, "pixels", model.linear)
     else:
         model = Svc(grid=False).fit(labeled, NONE, toy.pool, stream(0, "init-weights"))
-        scores = ModelScores(model, service, "pixels", True)
+        scores = ModelScores(service, "pixels", model, True)
     unlabeled = np.setdiff1d(np.arange(toy.pool.size), labeled.ids)
     index = -1 if model is None else 3
     neighbors = NeighborService(toy.pool.reader)

@@ -29,7 +29,7 @@ def _view(toy: Toy, batch: int, labeled: LabeledSet | None = None, seed: int = 0
     service = PoolScorer(toy.pool.reader)
     labeled = toy.labeled if labeled is None else labeled
     model = LogReg(service=service).fit(labeled, NONE, toy.pool, stream(0, "init-weights")) if len(labeled) else None
-    scores = LinearScores(service, model.linear if model else None, "pixels")
+    scores = LinearScores(service, "pixels", model.linear if model else None)
     unlabeled = np.setdiff1d(np.arange(toy.pool.size), labeled.ids)
     return Round(0, batch, toy.pool, labeled, unlabeled, model, scores, None, None, stream(seed, "select", 0))
 
