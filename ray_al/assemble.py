@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,10 +64,8 @@ def materialize(
         found = {s: space_artifact(store, dataset, spaces[s], spaces, train).path.name for s in sorted(used)}
         sizes = len(dataset.pool_labels), len(dataset.test_labels)
         made = DataKeys(artifact.path.name, found, *sizes, dataset.classes)
-        learners = {
-            (t.learner.name, json.dumps(t.learner.values)): t.learner for t in trajectories if t.dataset == position
-        }
-        done = [(prepare or prepared)(store, made, learner) for learner in learners.values()]
+        learners = distinct_learners(t for t in trajectories if t.dataset == position)
+        done = [(prepare or prepared)(store, made, learner) for learner in learners]
         keys[position] = replace(made, spaces={**found, **dict(pair for pair in done if pair)})
     return keys
 
@@ -75,15 +73,19 @@ def materialize(
 Prepare = Callable[[ArtifactStore, DataKeys, Choice], tuple[str, str] | None]
 
 
-def preparation_of(keys: DataKeys, learner: Choice) -> Preparation | None:
-    """What a learner needs before its first fit on this dataset; mostly nothing."""
+def distinct_learners(trajectories: Iterable[TrajectoryConfig]) -> list[Choice]:
+    return list({(t.learner.name, json.dumps(t.learner.values)): t.learner for t in trajectories}.values())
+
+
+def preparation_of(classes: int, learner: Choice) -> Preparation | None:
+    """What a learner needs before its first fit on a dataset of so many classes; mostly nothing."""
     made = build("learner", learner.name, learner.values)
-    return made.preparation(keys.classes) if isinstance(made, PreparedLearner) else None
+    return made.preparation(classes) if isinstance(made, PreparedLearner) else None
 
 
 def prepared(store: ArtifactStore, keys: DataKeys, learner: Choice) -> tuple[str, str] | None:
     """The name by which the learner reads its preparation, and the artifact's, which is built if it is missing."""
-    preparation = preparation_of(keys, learner)
+    preparation = preparation_of(keys.classes, learner)
     if preparation is None:
         return None
     return preparation.name, prepared_artifact(store, preparation, keys.spaces[preparation.space]).name
@@ -142,7 +144,7 @@ def fit_identity(config: TrajectoryConfig, keys: DataKeys) -> dict[str, Any]:
     """What a fit depends on besides labels and stream: the data and the learner, spaces by what they hold."""
     learner = config.learner
     names = [learner.values.get("space") or config.spaces[0], *learner.method.reads]  # its own come first
-    if preparation := preparation_of(keys, learner):
+    if preparation := preparation_of(keys.classes, learner):
         names.append(preparation.name)
     values = {key: value for key, value in learner.values.items() if key != "space"}
     return {

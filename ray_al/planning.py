@@ -12,10 +12,12 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
+from ray_al.assemble import distinct_learners, preparation_of
 from ray_al.cluster.resources import demand, node_faults, this_machine
 from ray_al.config import parse_sweep
 from ray_al.data.artifacts import ArtifactStore
-from ray_al.data.materialize import dataset_config, has_space
+from ray_al.data.materialize import dataset_config, has_space, space_name
+from ray_al.data.preparations import prepared_config
 from ray_al.experiment import Sweep
 from ray_al.results.dataset import LedgerIndex, index
 from ray_al.storage import Storage
@@ -71,6 +73,10 @@ def _artifacts(sweep: Sweep, store: ArtifactStore) -> Table:
         used = sorted({s for t in sweep.trajectories if t.dataset == position for s in t.spaces})
         there = {"labels": store.has("dataset", dataset_config(dataset))}
         there |= {space: has_space(store, dataset, spaces[space], spaces) for space in used}
+        for learner in distinct_learners(t for t in sweep.trajectories if t.dataset == position):
+            if need := preparation_of(dataset.classes, learner):
+                rows = space_name(dataset, spaces[need.space], spaces)
+                there[f"{need.kind} of {learner.label}"] = store.has(need.kind, prepared_config(need, rows))
         for what, found in there.items():
             table.add_row(escape(dataset.label), what, "there" if found else "missing: will be built")
     return table

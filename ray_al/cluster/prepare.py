@@ -20,7 +20,7 @@ class TaskPreparer:
         self._storage, self._gpus = storage, max(1.0, gpus) if gpus else 0.0
 
     def __call__(self, store: ArtifactStore, keys: DataKeys, learner: Choice) -> tuple[str, str] | None:
-        preparation = preparation_of(keys, learner)
+        preparation = preparation_of(keys.classes, learner)
         if preparation is None or not self._gpus:
             return prepared(store, keys, learner)
         if not store.has(preparation.kind, prepared_config(preparation, keys.spaces[preparation.space])):

@@ -32,7 +32,7 @@ def build(folder, gpus: float) -> np.ndarray:
     store = ArtifactStore(Storage.open(folder))
     keys = materialize(sweep, store, sweep.trajectories, TaskPreparer(str(folder), gpus))[0]
     made = [name for name in keys.spaces if name.startswith("deepcluster:")]
-    needed = [preparation_of(keys, t.learner) for t in sweep.trajectories]
+    needed = [preparation_of(keys.classes, t.learner) for t in sweep.trajectories]
     assert made == sorted({prepared.name for prepared in needed if prepared})
     assert len(list((folder / "artifacts").glob("deepcluster-*"))) == 1
     return LocalReader(store, keys).read(made[0], "weights")

@@ -15,6 +15,7 @@ from ray_al.core.preparation import Preparation
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.preparations import prepared_config
 from ray_al.learners.svc import Svc
+from ray_al.planning import plan_tables
 from ray_al.storage import Storage
 
 BUILT: list[dict[str, Any]] = []
@@ -76,10 +77,25 @@ def test_what_differs_in_other_options_alone_is_made_once(tmp_path):
     assert materialize(made, store, made.trajectories)[0] == keys
     assert len(BUILT) == 2
     reader = LocalReader(store, keys)
-    prepared = preparation_of(keys, made.trajectories[0].learner)
+    prepared = preparation_of(keys.classes, made.trajectories[0].learner)
     np.testing.assert_allclose(reader.read(prepared.name, "mean"), reader.read("pixels", "pool").mean(0))
     assert store.has("mean", prepared_config(prepared, keys.spaces["pixels"]))
     assert not store.has("mean", prepared_config(prepared, "another artifact"))
+
+
+def test_a_plan_lists_what_learners_need(tmp_path):
+    made = sweep(tmp_path, {"label": "a"}, {"shift": 1.0, "label": "b"}, {"shift": -1.0, "label": "none"})
+
+    def listed() -> dict[str, str]:
+        (table,) = (table for table in plan_tables(made) if getattr(table, "title", "") == "artifacts")
+        _, what, state = (list(column.cells) for column in table.columns)
+        return dict(zip(what, state, strict=True))
+
+    before = listed()
+    assert set(before) == {"labels", "pixels", "mean of a", "mean of b"}
+    assert set(before.values()) == {"missing: will be built"}
+    materialize(made, ArtifactStore(Storage.open(tmp_path)), [made.trajectories[0]])
+    assert listed() == {**dict.fromkeys(before, "there"), "mean of b": before["mean of b"]}
 
 
 def test_a_trajectory_finds_its_preparation(tmp_path):
