@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -147,20 +146,11 @@ app.command()(reproduce)
 
 @app.command(name="list")
 def list_methods() -> None:
-    """List strategies, learners and datasets."""
-    from ray_al.data.sources import DATASETS, data_names
-    from ray_al.methods import KINDS
+    """List strategies, learners, datasets and spaces with their options."""
+    from ray_al.listing import listing
 
-    for kind, rows in KINDS.items():
-        title = {"strategy": "strategies", "learner": "learners"}.get(kind, f"{kind} (an option of every strategy)")
-        table = Table(title=title, title_justify="left", box=SIMPLE)
-        for column in ("name", "what it is", "heads" if kind == "learner" else "needs", "options"):
-            table.add_column(column, overflow="fold")
-        for name, row in rows.items():
-            table.add_row(name, row.summary, ", ".join(sorted(row.needs | row.heads)), ", ".join(row.options))
-        out.print(table)
-    names = dict.fromkeys([*DATASETS, *data_names()])
-    out.print(f"datasets: {', '.join(names)}", highlight=False)
+    for part in listing():
+        out.print(part, highlight=False)
 
 
 def _folder(path: str) -> Storage:
