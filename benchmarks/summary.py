@@ -12,6 +12,18 @@ from benchmarks.kernels import SHORT
 from benchmarks.summary_scale import table, where
 
 HERE = Path(__file__).parent
+INTRODUCTION = """Results are JSON in `results/`, and this page is made of them by `python -m benchmarks.summary`. `make bench` runs all of them but these, which
+are run by themselves:
+
+- `python -m benchmarks.node_kills` needs root, for network namespaces.
+- `python -m benchmarks.large_pool --rows 16000000 --width 50 --dtype float32`; `make bench` runs the other large pool, of 10 million rows.
+- `python -m benchmarks.gpu` and `python -m benchmarks.rethinking_gpu` need a GPU.
+
+Those on real data read the folder that `RAY_AL_DATA` names, in [the format of any dataset](../docs/data.md), and are skipped where the variable is not set: `mnist.npz`
+(mnist_against_skactiveml, svc, vae), `cifar10.npz` (features), `cifar10_effnetlite0_pca256.npz` (grid, trial_memory) and `tinyimagenet_effnetlite0_pca256.npz`
+(grid, large_pool, neighbors, label_propagation, cg_tolerance). The last two are embeddings of EfficientNet-Lite0 in 256 principal components, float16. These files are
+not in the repository, and no script in it makes them: `ray-al features ... --backbone benchmarks.efficientnet_lite0:pretrained` and a PCA give embeddings
+of that kind, but other numbers."""
 
 
 def overhead(result: dict[str, Any]) -> str:
@@ -237,7 +249,7 @@ SECTIONS = {
 def main() -> None:
     parts = [
         "# Benchmarks",
-        "`make bench` runs them all; results are JSON in `results/`, and this page is made of them by `python -m benchmarks.summary`.",
+        INTRODUCTION,
     ]
     for name, section in SECTIONS.items():
         path = HERE / "results" / f"{name}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from ray_al.experiment import Sweep
     from ray_al.storage import Storage
 
-app = typer.Typer(
-    help="Grids of active-learning experiments on Ray.", no_args_is_help=True, add_completion=False,
-    pretty_exceptions_enable=False,
-)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console()
 err = Console(stderr=True)
 
@@ -38,9 +35,25 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", he
 Smoke = Annotated[bool, typer.Option("--smoke", help="Apply the file's smoke block: a short trial run.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(importlib.metadata.version("ray-al"), markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def command(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Grids of active-learning experiments on Ray."""
+
+
 @app.command()
 def plan(sweep: SweepPath, set: Sets = None, smoke: Smoke = False) -> None:
-    """Show the grid: what is done, what is open, which artifacts are missing. Starts and writes nothing."""
+    """Show the grid: what is done, what is open, which artifacts are missing.
+
+    Starts nothing and writes nothing, but reads the datasets: what `download: true` asks for is fetched, if missing.
+    """
     from ray_al.config import load_sweep
     from ray_al.planning import plan_tables
 
@@ -58,11 +71,11 @@ def run(
     dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard with a local cluster.")] = True,
 ) -> None:
     """Run what is not done yet. The same command goes on after any interruption."""
-    from ray_al.planning import open_storage, preflight
+    from ray_al.planning import open_storage, preflight, trajectories
 
     checked = preflight(sweep, set or (), smoke, cpus, local=address is None)
     folder = open_storage(checked.storage).child(checked.name)
-    _say(f"{len(checked.trajectories)} trajectories in {folder.uri}")
+    _say(f"{trajectories(len(checked.trajectories))} in {folder.uri}")
     if folder.local:
         _say(f"TensorBoard: tensorboard --logdir {folder.uri}/tensorboard")
 
@@ -77,10 +90,12 @@ def run(
 
 
 def _summary(outcome: Outcome, sweep: Sweep, folder: Storage, report: str) -> None:
+    from ray_al.planning import trajectories
+
     rate = ""
     if outcome.seconds > 0:
         rate = f" in {outcome.seconds:.1f} s (driver {outcome.driver_cpu_seconds:.1f} s CPU)"
-    _say(f"{outcome.done} of {outcome.total} trajectories done{rate}")
+    _say(f"{outcome.done} of {trajectories(outcome.total)} done{rate}")
     if any(t.learner.method.share_fits for t in sweep.trajectories):
         from ray_al.results.dataset import fits_saved
 
@@ -147,20 +162,11 @@ app.command()(reproduce)
 
 @app.command(name="list")
 def list_methods() -> None:
-    """List strategies, learners and datasets."""
-    from ray_al.data.sources import DATASETS, data_names
-    from ray_al.methods import KINDS
+    """List strategies, learners, datasets and spaces with their options."""
+    from ray_al.listing import listing
 
-    for kind, rows in KINDS.items():
-        title = {"strategy": "strategies", "learner": "learners"}.get(kind, f"{kind} (an option of every strategy)")
-        table = Table(title=title, title_justify="left", box=SIMPLE)
-        for column in ("name", "what it is", "heads" if kind == "learner" else "needs", "options"):
-            table.add_column(column, overflow="fold")
-        for name, row in rows.items():
-            table.add_row(name, row.summary, ", ".join(sorted(row.needs | row.heads)), ", ".join(row.options))
-        out.print(table)
-    names = dict.fromkeys([*DATASETS, *data_names()])
-    out.print(f"datasets: {', '.join(names)}", highlight=False)
+    for part in listing():
+        out.print(part, highlight=False)
 
 
 def _folder(path: str) -> Storage:

@@ -28,12 +28,13 @@ class Method:
     share_fits: bool = False  # a first fit takes long enough to be stored for others (`ShareableLearner`)
     version: int = 1  # part of every trajectory's identity: raise it when results change
     fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user
+    injected: frozenset[str] = frozenset()  # arguments of `INJECTABLE` that the runner sets, not the user
 
     @property
     def options(self) -> list[str]:
         """Names of the arguments that a sweep file may give."""
         names = inspect.signature(self.make).parameters
-        return [name for name in names if name not in self.fixed and name not in INJECTED]
+        return [name for name in names if name not in self.fixed and name not in self.injected]
 
     @property
     def carries(self) -> bool:
@@ -42,7 +43,7 @@ class Method:
         return stateful and not getattr(self.make, "starts_afresh", False)
 
 
-INJECTED = frozenset({"service", "neighbors", "audit"})  # set by the runner, never by a sweep file
+INJECTABLE = frozenset({"service", "neighbors", "audit"})  # what the runner has for a learner
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

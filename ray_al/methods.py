@@ -19,7 +19,7 @@ from ray_al.learners.convnet13.learner import Convnet13
 from ray_al.learners.label_propagation import LabelPropagation
 from ray_al.learners.logreg import LogReg
 from ray_al.learners.svc import Svc
-from ray_al.method import Method, arguments, coerce, unknown
+from ray_al.method import INJECTABLE, Method, arguments, coerce, unknown
 from ray_al.strategies.badge import Badge
 from ray_al.strategies.candidates import Restricted, Seals
 from ray_al.strategies.ceal import Ceal
@@ -34,6 +34,7 @@ from ray_al.strategies.typiclust import TypiClust
 PROBS = frozenset({"probs"})
 GRADIENT = frozenset({"probs", "embedding"})
 MEMBERS = frozenset({"mc_probs"})
+SERVICE = frozenset({"service"})
 
 STRATEGIES: Mapping[str, Method] = {
     "random": Method(Random, "uniform sampling", cold_start=True),
@@ -58,7 +59,13 @@ STRATEGIES: Mapping[str, Method] = {
 
 LEARNERS: Mapping[str, Method] = {
     "logreg": Method(
-        LogReg, "multinomial logistic regression", heads=LogReg.heads, on_images=False, served=True, version=4
+        LogReg,
+        "multinomial logistic regression",
+        heads=LogReg.heads,
+        on_images=False,
+        served=True,
+        version=4,
+        injected=SERVICE,
     ),
     "logreg_committee": Method(
         LogRegCommittee,
@@ -67,6 +74,7 @@ LEARNERS: Mapping[str, Method] = {
         on_images=False,
         served=True,
         version=2,
+        injected=SERVICE,
     ),
     "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False, version=2),
     "label_propagation": Method(
@@ -76,6 +84,7 @@ LEARNERS: Mapping[str, Method] = {
         on_images=False,
         served=True,
         neighbor_index=True,
+        injected=frozenset({"neighbors"}),
     ),
     "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True, share_fits=True),
     "convnet13": Method(
@@ -84,6 +93,7 @@ LEARNERS: Mapping[str, Method] = {
         heads=Convnet13.heads,
         on_images=True,
         share_fits=True,
+        injected=frozenset({"audit"}),
     ),
 }
 
@@ -136,7 +146,11 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         neighbor_index=bool(getattr(make, "neighbor_index", False)),
         share_fits=bool(getattr(make, "share_fits", False)),
         version=int(getattr(make, "version", 1)),
+        injected=frozenset(getattr(make, "injected", ())),
     )
+    if strange := method.injected - (INJECTABLE if kind == "learner" else set()):
+        known = f"a learner may name {', '.join(sorted(INJECTABLE))}"
+        raise ValueError(f"{kind} {name!r} cannot be given {', '.join(sorted(strange))} by `injected`; {known}")
     writes = all(callable(getattr(make, verb, None)) for verb in ("save", "load"))
     if method.share_fits and (method.carries or not writes):
         why = "carries weights from round to round" if method.carries else "has no methods save and load"
@@ -175,10 +189,9 @@ def _candidates(strategy: str, method: Method, given: Any) -> tuple[dict[str, An
 
 
 def build(kind: str, name: str, values: Mapping[str, Any], **injected: Any) -> Any:
-    """Make the object; `injected` reaches only those that take it."""
+    """Make the object; `injected` reaches only those whose row names it."""
     method = find(kind, name)
-    takes = inspect.signature(method.make).parameters
-    extra = {key: value for key, value in injected.items() if key in takes}
+    extra = {key: value for key, value in injected.items() if key in method.injected}
     own = {key: value for key, value in values.items() if key in method.options}
     made = method.make(**method.fixed, **coerce(method, own)[0], **extra)
     if kind == "strategy" and (restriction := restriction_of(name, values)):

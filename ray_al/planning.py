@@ -41,7 +41,11 @@ def plan_tables(sweep: Sweep) -> Iterator[Table | str]:
         yield _plan_table(escape(" · ".join(key)), strategies)
     yield _artifacts(sweep, ArtifactStore(storage))
     total = Counter(_state(t.id, held, elsewhere) for t in sweep.trajectories)
-    yield f"{sweep.name}: {len(sweep.trajectories)} trajectories: " + ", ".join(f"{n} {s}" for s, n in total.items())
+    yield f"{sweep.name}: {trajectories(len(sweep.trajectories))}: " + ", ".join(f"{n} {s}" for s, n in total.items())
+
+
+def trajectories(count: int) -> str:
+    return f"{count} trajectory" if count == 1 else f"{count} trajectories"
 
 
 def _state(trajectory: str, held: LedgerIndex, elsewhere: frozenset[str]) -> str:

@@ -225,6 +225,8 @@ def _message(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"] if part not in ("str", "dict[str,any]"))
     if error["type"] == "missing":
         return f"{where}: missing"
+    if error["loc"][-1] in ("str", "dict[str,any]"):  # neither of the two: one fault, said once
+        return f"{where}: give a name, or a mapping with a name and options, got {error['input']!r}"
     if error["type"] == "extra_forbidden":
         known = _keys_at(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -240,11 +242,9 @@ def _message(error: Any) -> str:
 def _keys_at(location: Sequence[Any]) -> list[str]:
     section: Any = SweepFile
     children = {
-        "axes": AxesSection,
-        "protocol": ProtocolSection,
-        "resources": ResourcesSection,
-        "trial": TrialResources,
-    }
+        "axes": AxesSection, "protocol": ProtocolSection, "resources": ResourcesSection, "trial": TrialResources,
+        "scorer": ScorerResources,
+    }  # fmt: skip
     for part in location:
         section = children.get(part, section)
     return list(section.model_fields)

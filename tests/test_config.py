@@ -199,6 +199,7 @@ BAD = [
     (_with(name="artifacts"), "name: 'artifacts' is reserved"),
     (_with(resorces={}), "resorces: unknown key; did you mean 'resources'?"),
     (_with(resources={"trial": {"gpu": 1}}), "resources.trial.gpu: unknown key; did you mean 'gpus'?"),
+    (_with(resources={"scorer": {"gpu": 1}}), "resources.scorer.gpu: unknown key; did you mean 'gpus'?"),
     (_with(exclude=[{"strategy": "margin"}]), "exclude[0] {'strategy': 'margin'} matches no cell"),
     (_with(exclude=[{"dataset": "digits"}]), "exclude leaves nothing to run"),
     (_with(zip=[["strategy", "sede"]]), "zip: unknown axis 'sede'"),
@@ -227,6 +228,12 @@ def test_all_faults_at_once() -> None:
     text = "\n".join(_faults(raw))
     for part in ("entrpy", "logregg", "digit", "axes.seed", "batch", "nope", "scorers", "extra"):
         assert part in text, text
+
+
+@pytest.mark.parametrize("value", [3, None, ["random"]])
+def test_an_entry_that_is_neither_name_nor_mapping_is_one_fault(value: Any) -> None:
+    (fault,) = _faults(_with(axes={"strategy": ["random", value]}))
+    assert fault == f"axes.strategy.1: give a name, or a mapping with a name and options, got {value!r}"
 
 
 def test_a_learner_without_a_needed_head() -> None:

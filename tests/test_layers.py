@@ -40,6 +40,7 @@ ALLOWED = {
     "features_command": {"features"},
     "reproduction": {"data", "methods", "results", "space_facts", "storage", "sweep_file"},
     "reproduce_command": {"reproduction", "sweep_file"},
+    "listing": {"data", "generative", "methods"},
     "planning": {"assemble", "cluster", "config", "data", "experiment", "results", "storage", "sweep_file"},
     "verify": {"assemble", "config", "core", "results", "storage", "sweep_file"},
 }

@@ -36,6 +36,7 @@ class Source:
     options: Mapping[str, Check] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     check: Callable[[dict[str, Any]], list[str]] = lambda settings: []  # what one option says of another
+    summary: str = ""
 
 
 def load_digits() -> dict[str, Any]:
@@ -70,23 +71,31 @@ def load_known(name: str, root: str | None = None, download: bool = False) -> di
     return load_torchvision(name, root, download)
 
 
-_TORCHVISION = {"root": text, "download": flag}
+def _known(name: str) -> Source:
+    return Source(
+        partial(load_known, name),
+        {"root": text, "download": flag},
+        summary="the official splits: <name>.npz of RAY_AL_DATA, else torchvision",
+    )
+
 
 DATASETS: dict[str, Source] = {
-    "digits": Source(load_digits),
-    "mnist": Source(partial(load_known, "mnist"), _TORCHVISION),
-    "fashion_mnist": Source(partial(load_known, "fashion_mnist"), _TORCHVISION),
-    "cifar10": Source(partial(load_known, "cifar10"), _TORCHVISION),
-    "cifar100": Source(partial(load_known, "cifar100"), _TORCHVISION),
-    "svhn": Source(partial(load_known, "svhn"), _TORCHVISION),
+    "digits": Source(load_digits, summary="1,797 images of scikit-learn, 8 x 8"),
+    **{name: _known(name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")},
     "arrays": Source(
         load_arrays,
         {"features": text, "labels": text, "test_features": text, "test_labels": text},
         required=("features",),
         check=check_references,
+        summary="your own features or images: .npy, .npz, Parquet",
     ),
-    "embeddings": Source(load_embeddings, {"path": text}, required=("path",)),
-    "imagefolder": Source(load_imagefolder, {"path": text, "size": whole(1, 4096)}, required=("path",)),
+    "embeddings": Source(load_embeddings, {"path": text}, required=("path",), summary="what ray-al features wrote"),
+    "imagefolder": Source(
+        load_imagefolder,
+        {"path": text, "size": whole(1, 4096)},
+        required=("path",),
+        summary="your own images, one folder per class",
+    ),
 }
 
 

@@ -56,10 +56,11 @@ def parse_space(name: str, definition: Mapping[str, Any] | None = None, where: s
         raise DataError([f"{where}: {shown(given)} is not a way to make a space{choices(given, METHODS)}"])
     method = given
     checks, required = METHODS[method]
-    faults = [f"{where}: {key} is missing for a {method} space" for key in required if key not in definition]
+    kind = f"{'an' if method[0] in 'aeiou' else 'a'} {method} space"
+    faults = [f"{where}: {key} is missing for {kind}" for key in required if key not in definition]
     for key, value in definition.items():
         if key != "name" and key not in checks:
-            faults.append(f"{where}: unknown option {shown(key)} for a {method} space{choices(key, checks)}")
+            faults.append(f"{where}: unknown option {shown(key)} for {kind}{choices(key, checks)}")
         elif key != "name" and (fault := checks[key](value)):
             faults.append(f"{where}: {key} is {shown(value)}; it {fault}")
         elif method == "file" and key in checks and not is_file(value):

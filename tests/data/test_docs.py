@@ -4,11 +4,17 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import parquet
 
+from ray_al.config import parse_sweep
 from ray_al.data.datasets import load_dataset, parse_dataset
 from ray_al.data.space_definitions import parse_spaces
+from tests.data.conftest import toy
+from tests.data.picture_files import write_folder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
@@ -23,6 +29,24 @@ def test_every_entry_of_the_page_parses():
     labels = [parse_dataset(entry).label for entry in entries]
     assert "mine" in labels
     assert set(parse_spaces(yaml.safe_load(blocks("yaml")[-1])["spaces"])) == {"small", "ssl", "ssl32", "latent"}
+
+
+def test_own_data_loads_as_copied():
+    """All entries in one sweep, on files of the kinds that the page names."""
+    data = toy()
+    np.savez("bundle.npz", **data)
+    x, y = data["train_features"], data["train_labels"]
+    np.savez("bag.npz", clip=x + 1, y=y)
+    for name, key in (("x", "train_features"), ("y", "train_labels"), ("tx", "test_features"), ("ty", "test_labels")):
+        np.save(f"{name}.npy", data[key] + (name == "tx"))  # another test split than the bundle's
+    parquet.write_table(pa.table({"species": y, "embedding": list(x + 2), "id": np.arange(len(x))}), "table.parquet")
+    write_folder(Path("pets"), {"cat": 3, "dog": 3})
+    datasets = yaml.safe_load(blocks("yaml")[1])["axes"]["dataset"]
+    axes = {"dataset": datasets, "learner": "logreg", "strategy": "random", "seed": 1}
+    sweep = parse_sweep({"name": "own", "axes": axes, "protocol": {"initial": 2, "batch": 1, "rounds": 2}})
+    labels = ["mine", "x", "bundle", "bag", "table", "table[test_fraction=0.1]", "pets"]
+    assert [dataset.label for dataset in sweep.datasets] == labels
+    assert [dataset.arrays["pool"].shape[1:] for dataset in sweep.datasets[4:]] == [(3,), (3,), (64, 64, 3)]
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_own_spaces():
         ("x", {"name": "pca", "dims": 3, "whiten": 1}, "whiten is 1; it must be true or false"),
         ("x", {"name": "pca", "dims": 3, "dim": 3}, "unknown option 'dim' for a pca space; did you mean 'dims'?"),
         ("x", {"name": "file", "pool": "x.npy"}, "test is missing for a file space"),
+        ("x", {"name": "embeddings"}, "path is missing for an embeddings space"),
         (
             "x",
             {"name": "file", "pool": "x.csv", "test": "t.npy"},

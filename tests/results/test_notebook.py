@@ -39,6 +39,18 @@ def test_the_notebook_runs(sweep, rows, tmp_path, monkeypatch):
     assert "image/png" in shown
 
 
+@pytest.mark.parametrize("opened_in", [".", "notebooks"])
+def test_the_notebook_finds_the_quickstart(sweep, tmp_path, monkeypatch, opened_in):
+    write_sweep(tmp_path / "runs" / "quickstart", sweep({"random": 0.15}))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / opened_in)
+    monkeypatch.delenv("RAY_AL_RESULTS", raising=False)
+    first = next(cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
+    scope = {}
+    exec(first.source, scope)
+    assert set(scope["results"].strategy) == {"random"}
+
+
 def test_the_notebook_is_stored_without_outputs():
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
         assert not cell.get("outputs")
