@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import resource
 import sys
 import time
@@ -26,6 +28,7 @@ from ray_al.results.tensorboard import EventWriter, write_events, write_scalars
 from ray_al.storage import Storage
 
 REPORT_SECONDS = 1.0
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 # A service that cannot be reached: its process or node died, or a link is cut. It comes back, here or elsewhere.
 AWAY = (
     ray.exceptions.RayActorError,
@@ -61,6 +64,7 @@ class Session:
 
 def trial(config: Mapping[str, Any], session: Session) -> None:
     """Tune's trainable: the cell holds the trajectory, as plain values that Tune leaves alone, and its turn."""
+    _keep_no_freed_memory()
     cell = config["cell"]
     trajectory = TrajectoryConfig.from_json(cell["trajectory"])
     ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
@@ -160,6 +164,18 @@ def events_path(config: TrajectoryConfig) -> str:
     name = config.name
     parts = (name.dataset, name.learner, name.protocol, name.strategy, f"seed{name.seed}-{config.id[:6]}")
     return "/".join("".join(c if c.isalnum() or c in "+-_.=()" else "_" for c in part).lstrip(".") for part in parts)
+
+
+@functools.cache
+def _keep_no_freed_memory() -> None:
+    """Give large arrays back to the system when they are freed, where the C library is glibc.
+
+    It keeps them for later by default, apart for every thread, and each trial of a process runs in a thread of its own:
+    with 200 classes processes grew from 119 to 235 MB within 15 trials.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 18)
 
 
 def _peak_mb() -> float:

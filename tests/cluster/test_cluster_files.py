@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,27 @@ def test_the_dashboard_is_on_loopback_and_nodes_ask_for_the_token(config: dict[s
 
 def test_aws_workers_come_and_go_and_the_head_has_no_gpu() -> None:
     config = yaml.safe_load(FILES["aws"].read_text())
-    head, gpu = (config["available_node_types"][name] for name in ("head", "gpu"))
+    head, *workers = (config["available_node_types"][name] for name in ("head", "cpu", "gpu"))
     assert config["head_node_type"] == "head"
     assert head["resources"]["GPU"] == 0
-    assert gpu["min_workers"] == 0
-    assert gpu["max_workers"] <= config["max_workers"]
+    assert all(worker["min_workers"] == 0 for worker in workers)
+    assert all(worker["max_workers"] <= config["max_workers"] for worker in workers)
     assert config["provider"]["cache_stopped_nodes"] is False
     marked = [line for line in FILES["aws"].read_text().splitlines() if "# EDIT" in line]
     assert 4 <= len(marked) <= 8  # a few named lines
+
+
+def test_ray_starts_no_gpu_machine_for_work_that_needs_none() -> None:
+    scheduler = pytest.importorskip("ray.autoscaler._private.resource_demand_scheduler")
+    tracker = pytest.importorskip("ray.autoscaler._private.node_provider_availability_tracker")
+    kinds = yaml.safe_load(FILES["aws"].read_text())["available_node_types"]
+    kinds = {name: {"min_workers": 0, "max_workers": 0, **kind} for name, kind in kinds.items()}
+    score = partial(
+        scheduler._default_utilization_scorer, node_availability_summary=tracker.NodeAvailabilitySummary({})
+    )
+    for trial, kind in (({"CPU": 0.25}, "cpu"), ({"CPU": 0.25, "GPU": 0.5}, "gpu")):
+        start, _ = scheduler.get_nodes_for(kinds, {"head": 1}, "head", 8, [trial] * 20, score)
+        assert set(start) == {kind}
 
 
 def test_the_autoscaler_says_what_may_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +91,7 @@ def test_the_autoscaler_says_what_may_come(tmp_path: Path, monkeypatch: pytest.M
     assert len(node_faults(wish, head)) == 2
     (tmp_path / "ray_bootstrap_config.yaml").write_text(FILES["aws"].read_text())
     coming = coming_nodes(wish)
-    assert coming == [{"CPU": 8.0, "GPU": 1.0}] * 8
+    assert coming == [{"CPU": 8.0, "GPU": 0.0}] * 8 + [{"CPU": 8.0, "GPU": 1.0}] * 8
     assert node_faults(wish, [*head, *coming]) == []
     too_much = ResourcesSection.model_validate({"trial": {"gpus": 2}})
     assert len(node_faults(too_much, [*head, *coming_nodes(too_much)])) == 1
