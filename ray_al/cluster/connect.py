@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -16,9 +17,10 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from ray_al.cluster.feature_store import NAMESPACE
+from ray_al.cluster.feature_store import BYTES_VARIABLE, NAMESPACE
+from ray_al.cluster.head import head_fault
 from ray_al.cluster.resources import this_machine
-from ray_al.cluster.tokens import token_fault
+from ray_al.cluster.services import TIMEOUT_VARIABLE
 from ray_al.sweep_file import ConfigError
 
 # No files of Tune's own (each trial writes its ledger and events), no handler that swallows Ctrl-C, no change of a
@@ -31,17 +33,21 @@ TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+PASSED_ON = (TIMEOUT_VARIABLE, BYTES_VARIABLE)  # settings of a run: its processes on other machines have them, too
 
 
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[None]:
     """Connect to a running cluster, or start one of this machine's cores: its dashboard listens on loopback, and its
     other ports take Ray's own token only."""
+    passed_on = _settings()
     os.environ.update(TUNE_SETTINGS)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
     if address:
         _check_address(address)
+        if passed_on:
+            options["runtime_env"] = {"env_vars": passed_on}
         try:
             context = ray.init(address=address, **options)
         except Exception as error:  # a wrong token, another version, a dead head: Ray raises many types
@@ -65,6 +71,20 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
         yield
     finally:
         ray.shutdown()
+
+
+def _settings() -> dict[str, str]:
+    """Those of PASSED_ON that are set. Raises ConfigError for what is no positive number."""
+    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    faults = []
+    for name, text in given.items():
+        with contextlib.suppress(ValueError):
+            if 0 <= float(text) < math.inf:
+                continue
+        faults.append(f"{name} is {text!r}; it must be a number, 0 or more")
+    if faults:
+        raise ConfigError(faults)
+    return given
 
 
 def cluster_nodes() -> list[dict[str, float]]:
@@ -93,7 +113,7 @@ def _check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise ConfigError([f"--address: no Ray cluster answers at {address!r} ({error})"]) from None
-    if fault := token_fault(address):
+    if fault := head_fault(address):
         raise ConfigError([f"--address: {fault}"])
 
 

@@ -1,4 +1,4 @@
-"""Whether a cluster takes this process's token. Ray itself answers a wrong one with half a minute of retries."""
+"""Whether what answers is a cluster that takes this process's token: Ray itself goes on trying for long, or ever."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def token() -> tuple[str, str]:
         return "", ""
 
 
-def token_fault(address: str) -> str:
-    """Why the cluster at host:port refuses this process; empty if it does not, or if that cannot be told."""
+def head_fault(address: str) -> str:
+    """Why this process cannot join what answers at host:port; empty if it can, or if that cannot be told."""
     try:
         import grpc  # type: ignore[import-untyped]
     except ImportError:
@@ -43,4 +43,7 @@ def token_fault(address: str) -> str:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
                 what = f"the token of {source} is not that of" if given else "no token was given to"
                 return f"{what} the Ray cluster at {address!r}, which asks for one; {HOW}"
+            if "HTTP/2" in (error.details() or ""):  # it speaks another protocol
+                ports = "its port is 6379 by default, 8265 the dashboard's"
+                return f"what answers at {address!r} is no head node of Ray; {ports}"
     return ""
