@@ -75,6 +75,8 @@ class Progress(tune.Callback):
             self.done.add(trajectory)
         elif result["end"] == "failed":
             self._fail(trajectory, result["error"])
+        elif result["error"]:
+            self._note(f"{_called(self._all[trajectory])}: {result['error']}", "yellow")
         self._tick()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

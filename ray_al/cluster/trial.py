@@ -84,6 +84,10 @@ class Reporter:
         self.accuracy = float("nan")
         self._last = time.monotonic()
 
+    def tell(self, text: str) -> None:
+        """Something that the user has to know although the trajectory goes on."""
+        tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": "", "error": text})
+
     def add(self, record: RoundRecord) -> None:
         self.rounds, self.accuracy = record.round + 1, record.accuracy
         if time.monotonic() - self._last >= REPORT_SECONDS:
@@ -126,6 +130,8 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
         return
     keys = session.datasets[config.dataset]
     done, state = ledger.load()
+    if ledger.damage:
+        progress.tell(ledger.damage)
     reader = session.services.reader(keys)
     trajectory = assemble(
         config, keys, reader, reader.labels(),
