@@ -18,6 +18,7 @@ from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
+from ray_al.core.whereabouts import told, whereabouts
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import TrajectoryConfig
 from ray_al.results.epochs import write_epochs
@@ -68,10 +69,12 @@ def trial(config: Mapping[str, Any], session: Session) -> None:
     try:
         _persist(trajectory, session, ledger, progress, cell["turn"])
     except FINAL_ERRORS as error:
-        cause = getattr(error, "cause", error)  # a service's error arrives wrapped in Ray's own
-        message = f"{type(cause).__name__}: {cause}"
+        message = told(error)
         ledger.fail(progress.rounds, message, 0, _circumstances())
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "failed", "error": message})
+    except Exception as error:
+        error.add_note(whereabouts(error))  # for the driver: the traceback stays behind
+        raise
     else:
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "done", "error": ""})
 
@@ -129,7 +132,8 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
         progress.rounds = config.protocol.rounds
         return
     keys = session.datasets[config.dataset]
-    done, state = ledger.load()
+    follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
+    done, state = ledger.load(follows and config.learner.method.carries)
     if ledger.damage:
         progress.tell(ledger.damage)
     reader = session.services.reader(keys)
@@ -144,7 +148,6 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     events = EventWriter(folder.local, done) if folder.local else None
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
-        follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
         carried = learner.state() if follows and isinstance(learner, StatefulLearner) else None
         ledger.append(record, _circumstances(), carried)
         if epochs := getattr(learner, "history", None):

@@ -104,11 +104,12 @@ class Ledger:
         self._rows: list[dict[str, Any]] = []
         self.damage = ""  # what `load` could not read
 
-    def load(self) -> tuple[list[RoundRecord], bytes | None]:
+    def load(self, carried: bool = False) -> tuple[list[RoundRecord], bytes | None]:
         """The rounds on record and, for learners that carry weights, the state after the last of them.
 
         A part that cannot be read is dropped with a warning, `damage`, and so are those after it: their rounds run
-        again. An earlier failure is forgotten: whoever loads goes on.
+        again. Where weights are `carried` on, all rounds do then: only the last state is kept. An earlier failure is
+        forgotten: whoever loads goes on.
         """
         records: list[RoundRecord] = []
         names = self.sweep.list(self._folder)
@@ -126,7 +127,7 @@ class Ledger:
             records.append(record)
             self._rows += table.to_pylist()
         last = f"round-{len(records) - 1:05d}.state"
-        if self.damage and last not in names and any(name.endswith(".state") for name in names):
+        if self.damage and carried and records and last not in names:
             self.damage += " and, since only the last weights are kept, those before it"
             records, self._rows = [], []
         if self.damage:
