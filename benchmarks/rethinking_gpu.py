@@ -53,10 +53,13 @@ def main() -> None:
     go.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     go.add_argument("--quick", action="store_true", help="400 images, a narrow network, 2 epochs, 2 cycles")
     args = parser.parse_args()
-    if args.verb == "split":
-        print(*split_file(args.file, args.folder, args.mib), sep="\n")
-        return
-    run(args)
+    try:
+        if args.verb == "split":
+            print(*split_file(args.file, args.folder, args.mib), sep="\n")
+        else:
+            run(args)
+    except FileNotFoundError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 def run(args: argparse.Namespace) -> None:

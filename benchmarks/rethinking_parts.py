@@ -56,6 +56,8 @@ class Data:
 
 def load(path: Path, limit: int | None = None) -> Data:
     """A file, or the pieces of a folder in the order of their names; `limit` takes the first items of both splits."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: give a file with {', '.join(SPLITS)}, or a folder of its pieces")
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
     for file in files:
@@ -63,6 +65,8 @@ def load(path: Path, limit: int | None = None) -> Data:
             for name in SPLITS:
                 if name in held.files:
                     parts[name].append(held[name])
+    if missing := [name for name in SPLITS if not parts[name]]:
+        raise FileNotFoundError(f"{path} holds no {', '.join(missing)}")
     whole = [np.concatenate(parts[name])[:limit] for name in SPLITS]
     return Data(whole[0], whole[1].astype(np.int64), whole[2], whole[3].astype(np.int64))
 

@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("storage")
     parser.add_argument("--record", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if not args.record.is_file():
+        how = "python -m benchmarks.rethinking_gpu run cifar10.npz"
+        parser.exit(2, f"error: {args.record} is not there: `{how}` writes it, on a machine with a GPU\n")
     print(convert(json.loads(args.record.read_text()), Storage.open(args.storage)))
 
 

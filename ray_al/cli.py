@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from ray_al.data.faults import DataError
 from ray_al.features_command import features
 from ray_al.reproduce_command import reproduce
+from ray_al.storage import DamagedFile, DamageWarning, Storage
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from ray_al.cluster.sweep import Outcome
     from ray_al.experiment import Sweep
-    from ray_al.storage import Storage
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console()
@@ -57,8 +57,8 @@ def plan(sweep: SweepPath, set: Sets = None, smoke: Smoke = False) -> None:
     from ray_al.config import load_sweep
     from ray_al.planning import plan_tables
 
-    for table in plan_tables(load_sweep(sweep, set or (), smoke)):
-        out.print(table, highlight=False)
+    for part in plan_tables(load_sweep(sweep, set or (), smoke)):
+        _show(part)
 
 
 @app.command()
@@ -112,7 +112,7 @@ def _summary(outcome: Outcome, sweep: Sweep, folder: Storage, report: str) -> No
         out.print(table)
         out.print("Their rounds so far are kept; the same command tries them again.")
     if outcome.stopped:
-        out.print("Stopped. Every finished round is on record; the same command goes on from there.")
+        _say("Stopped. Every finished round is on record; the same command goes on from there.")
         raise typer.Exit(130)
     if outcome.failed:
         raise typer.Exit(1)
@@ -123,8 +123,8 @@ def status(folder: Folder) -> None:
     """Count what is done, under way and failed in a sweep's folder."""
     from ray_al.planning import status_tables
 
-    for table in status_tables(_folder(folder)):
-        out.print(table)
+    for part in status_tables(_folder(folder)):
+        _show(part)
 
 
 @app.command()
@@ -171,10 +171,11 @@ def list_methods() -> None:
 
 def _folder(path: str) -> Storage:
     from ray_al.planning import open_storage
+    from ray_al.results.load import holds_sweep, not_a_sweep
 
     storage = open_storage(path)
-    if not storage.exists("sweep.json") and not storage.list("results"):
-        raise ConfigError([f"{path!r} is not a sweep's folder (no results in it); give <storage>/<sweep name>"])
+    if not holds_sweep(storage):
+        raise ConfigError([not_a_sweep(path)])
     return storage
 
 
@@ -186,8 +187,8 @@ def _write_report(folder: Storage, sweep: Sweep | None = None) -> str:
     title = folder.root.rsplit("/", 1)[-1]
     meta: dict[str, Any] = {"path": folder.root}
     if folder.exists("sweep.json"):
-        meta["config"] = json.loads(folder.read("sweep.json"))
-        title = meta["config"].get("name", title)
+        meta["config"] = folder.read_json("sweep.json")
+        title = str(meta["config"].get("name", title))
     if sweep:
         from ray_al.results.dataset import index
 
@@ -214,10 +215,11 @@ def _load(folder: Storage) -> pd.DataFrame:
 def main() -> None:
     """Entry point: a fault of the user's is one clear message and exit code 2, never a traceback."""
     sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
+    warnings.showwarning = _show_warning
     try:
         app()
-    except (ConfigError, DataError) as error:
-        for fault in error.faults:
+    except (ConfigError, DataError, DamagedFile) as error:
+        for fault in getattr(error, "faults", (str(error),)):
             err.print(f"[red]error:[/] {_plain(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except OSError as error:  # a full or vanished disk, outside of any trajectory
@@ -226,6 +228,20 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: Any = None
+) -> None:
+    """Ours in one line; those of libraries as ever."""
+    if issubclass(category, DamageWarning):
+        err.print(f"[yellow]warning:[/] {_plain(str(message))}", highlight=False, soft_wrap=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
+def _show(part: Table | str) -> None:
+    _say(part) if isinstance(part, str) else out.print(part, highlight=False)
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,7 @@ from ray_al.data.materialize import dataset_config, has_space, space_name
 from ray_al.data.preparations import prepared_config
 from ray_al.experiment import Sweep
 from ray_al.results.dataset import LedgerIndex, index
+from ray_al.results.ledger import read_or_skip
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError, ResourcesSection, read_sweep_file
 
@@ -30,7 +31,8 @@ def plan_tables(sweep: Sweep) -> Iterator[Table | str]:
     """The grid by dataset, learner, protocol and strategy; then the artifacts."""
     storage = open_storage(sweep.storage)
     held = index(storage.child(sweep.name))
-    elsewhere = frozenset[str]().union(*(index(storage.child(o)).done for o in storage.list() if o != sweep.name))
+    others = [storage.child(name) for name in storage.list() if name != sweep.name]
+    elsewhere = frozenset[str]().union(*(index(other, read_or_skip).done for other in others))
     groups: dict[tuple[str, str, str], dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for t in sweep.trajectories:
         count = groups[t.name.dataset, t.name.learner, t.name.protocol][t.name.strategy]
@@ -82,7 +84,7 @@ def _artifacts(sweep: Sweep, store: ArtifactStore) -> Table:
                 rows = space_name(dataset, spaces[need.space], spaces)
                 there[f"{need.kind} of {learner.label}"] = store.has(need.kind, prepared_config(need, rows))
         for what, found in there.items():
-            table.add_row(escape(dataset.label), what, "there" if found else "missing: will be built")
+            table.add_row(escape(dataset.label), escape(what), "there" if found else "missing: will be built")
     return table
 
 
@@ -100,7 +102,7 @@ def status_tables(folder: Storage) -> Iterator[Table | str]:
     for row in rows:
         counts[row["strategy"]]["rounds"] += row["status"] == "ok"
     reasons = Counter(failed.values())
-    table = Table(title=folder.root, title_justify="left", box=SIMPLE)
+    table = Table(title=escape(folder.root), title_justify="left", box=SIMPLE)
     table.add_column("strategy", overflow="fold")
     for column in ("done", "partly", "failed", "rounds on record"):
         table.add_column(column, justify="right")

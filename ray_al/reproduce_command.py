@@ -1,4 +1,4 @@
-"""The command `ray-al reproduce`: papers' claims against the results of their sweeps, as a page."""
+"""The command `ray-al reproduce`: papers' claims against the results of their sweeps."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from rich.markup import escape
 from rich.status import Status
 
 console = Console()
+PAGE = Path("docs/reproduction.md")
 
 
 def reproduce(
     papers: Annotated[list[str] | None, typer.Argument(metavar="[PAPER]...", help="Default: all of them.")] = None,
     storage: Annotated[str, typer.Option(help="Folder or URI of the sweeps' results.")] = "runs",
-    out: Annotated[Path, typer.Option(help="The page; parts of papers not named stay as they are.")] = Path(
-        "docs/reproduction.md"
-    ),
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the page is another one.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page of it; parts of papers not named stay as they are.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help=f"Write nothing; exit 1 if the page (--out, or {PAGE}) is another one.")
+    ] = False,
 ) -> None:
-    """Compare the results of papers' sweeps with what the papers report, and write a page of it."""
+    """Compare the results of papers' sweeps with what the papers report: how many claims hold."""
     from ray_al import __version__
     from ray_al.reproduction.page import paper_part, write_page
     from ray_al.reproduction.papers import PAPERS
@@ -44,6 +47,10 @@ def reproduce(
         parts[name] = paper_part(PAPERS[name], judged, records)
         total = counts(line for one in judged for line in one.lines)
         say(f"{name}: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(total.items())))
+    if out is None and not check:
+        say("--out PATH writes a page of every claim")
+        return
+    out = out or PAGE
     old = out.read_text(encoding="utf-8") if out.is_file() else ""
     page = write_page(parts, list(PAPERS), old)
     if not check:

@@ -5,7 +5,6 @@ A run writes `spaces.json` beside its results, so that this needs neither the sw
 
 from __future__ import annotations
 
-import json
 import posixpath
 import warnings
 from collections.abc import Mapping, Sequence
@@ -66,7 +65,7 @@ def space_facts(folder: Storage, results: pd.DataFrame) -> SpaceFacts | None:
     place, mark, query = folder.uri.partition("?")
     store = ArtifactStore(Storage.open(posixpath.dirname(place) + mark + query))
     try:
-        described = json.loads(folder.read(FILE))
+        described = folder.read_json(FILE)
         return _measure(described, store, results)
     except OSError:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import posixpath
 import uuid
@@ -14,6 +15,19 @@ from typing import Any
 
 # What file systems answer that cannot flush a folder, some network ones among them: names are theirs to keep.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
+
+
+class DamagedFile(ValueError):
+    """A file is there, but not what its name says: cut short, overwritten, or of a disk that lost bits."""
+
+    def __init__(self, storage: Storage, name: str, error: object, remedy: str) -> None:
+        reason = " ".join(str(error).split())[:200]
+        self.damage = f"{posixpath.join(storage.root, name)} is damaged ({reason})"
+        super().__init__(f"{self.damage}: {remedy}")
+
+
+class DamageWarning(UserWarning):
+    """A damaged file was left out, or what it held is made anew."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,22 @@ class Storage:
             return Path(path).read_bytes()
         with self.filesystem.open_input_file(path) as source:
             return bytes(source.read())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The mapping in a file that every run of a sweep writes anew.
+
+        Raises:
+            DamagedFile: there is something else in it.
+            FileNotFoundError: there is no such file.
+        """
+        data = self.read(name)
+        try:
+            found = json.loads(data)
+            if not isinstance(found, dict):
+                raise ValueError(f"a mapping is wanted, not {type(found).__name__}")
+        except ValueError as error:  # of JSON and of UTF-8, too
+            raise DamagedFile(self, name, error, "the sweep's own `ray-al run` writes it anew") from None
+        return found
 
     def exists(self, name: str) -> bool:
         if self.filesystem is None:

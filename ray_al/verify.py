@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -30,15 +29,13 @@ def verify_sweep(folder: str, sample: int, seed: int, console: Console) -> list[
     """Run `sample` finished trajectories again without Ray; returns what differed, printing as it goes.
 
     Raises:
-        ConfigError: the folder has no finished trajectory, or its sweep can no longer be read.
+        ConfigError: the folder has no finished trajectory, or its sweep file is no longer right.
+        DamagedFile: a file of the folder cannot be read.
     """
     storage = Storage.open(folder)
     if not storage.exists("sweep.json"):
         raise ConfigError([f"{folder!r} holds no sweep.json, so what was run is not known"])
-    try:
-        sweep = parse_sweep(json.loads(storage.read("sweep.json")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{folder!r}: sweep.json is damaged ({error})"]) from None
+    sweep = parse_sweep(storage.read_json("sweep.json"))
     done = [t for t in sweep.trajectories if t.id in index(storage).done]
     if not done:
         raise ConfigError(
@@ -55,9 +52,8 @@ def verify_sweep(folder: str, sample: int, seed: int, console: Console) -> list[
             again = list(run_locally(sweep, config, Storage.open(Path(scratch))))
             wrong = differences(recorded, again)
             verdict = f"differs: {wrong[0]}" if wrong else f"{len(again)} rounds equal, ids and metrics"
-            console.print(
-                f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}: {verdict}", highlight=False
-            )
+            text = f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}: {verdict}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
             found += wrong
         shutil.rmtree(Path(scratch) / "artifacts", ignore_errors=True)
     return found

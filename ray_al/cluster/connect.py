@@ -109,9 +109,11 @@ def _check_address(address: str) -> None:
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or _local_address()
     host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError([f"--address: {address!r} is no address; give host:port of a head node, or auto"])
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no name of a host (UnicodeError)
         raise ConfigError([f"--address: no Ray cluster answers at {address!r} ({error})"]) from None
     if fault := head_fault(address):
         raise ConfigError([f"--address: {fault}"])

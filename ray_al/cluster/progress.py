@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections import Counter, defaultdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -20,6 +23,8 @@ from ray_al.results.ledger import Ledger
 from ray_al.storage import Storage
 
 LINE_SECONDS = 10.0
+RATE_SECONDS, RATE_ROUNDS = 5.0, 5  # after the first rounds, from which on there is a rate to tell
+DIED = "its process died"
 
 
 class Progress(tune.Callback):
@@ -36,8 +41,8 @@ class Progress(tune.Callback):
         self._running: set[str] = set()
         self.done = {i for i in at_start.done if i in self._all}
         self.failed: dict[str, str] = {}
-        self._first_rounds = sum(self._rounds.values())
-        self._started = self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when this run's first rounds came in, and all rounds then
+        self._last_line = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -67,18 +72,23 @@ class Progress(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         trajectory = _id(trial)
+        before = self._rounds.get(trajectory, 0)
         self._rounds[trajectory] = result["rounds"]
         self._accuracy[trajectory] = result["accuracy"]
+        if self._first is None and result["rounds"] > before:
+            self._first = time.monotonic(), sum(self._rounds.values())
         if result["end"]:
             self._running.discard(trajectory)
         if result["end"] == "done":
             self.done.add(trajectory)
         elif result["end"] == "failed":
             self._fail(trajectory, result["error"])
+        elif result["error"]:
+            self._note(f"{_called(self._all[trajectory])}: {result['error']}", "yellow")
         self._tick()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._note(f"{_called(self._all[_id(trial)])}: its process died; going on from its ledger")
+        self._note(f"{_called(self._all[_id(trial)])}: {_reason(trial)}; going on from its ledger")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config, error = self._all[_id(trial)], _reason(trial)
@@ -116,25 +126,28 @@ class Progress(tune.Callback):
             self._last_line = time.monotonic()
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
-    def _numbers(self) -> tuple[int, float, float]:
-        """(trajectories open, rounds per minute, seconds left or NaN)."""
-        left = len(self._all) - len(self.done) - len(self.failed)
-        minutes = max(1e-9, time.monotonic() - self._started) / 60
-        rounds = sum(self._rounds.get(i, 0) for i in self._all) - self._first_rounds
-        wanted = sum(t.protocol.rounds for i, t in self._all.items() if i not in self.done and i not in self.failed)
-        wanted -= sum(self._rounds.get(i, 0) for i in self._all if i not in self.done and i not in self.failed)
-        return left - len(self._running), rounds / minutes, wanted / rounds * minutes * 60 if rounds else math.nan
+    def _pace(self) -> str:
+        """Rounds per minute, counted from the first ones on (start-up tells nothing of them), and the time left."""
+        if self._first is None:
+            return ""
+        seconds, rounds = time.monotonic() - self._first[0], sum(self._rounds.values()) - self._first[1]
+        if seconds < RATE_SECONDS or rounds < RATE_ROUNDS:
+            return ""
+        open_ = [(i, t) for i, t in self._all.items() if i not in self.done and i not in self.failed]
+        wanted = sum(t.protocol.rounds - self._rounds.get(i, 0) for i, t in open_)
+        rate = f"{rounds / seconds * 60:.0f} rounds/min"
+        return f"{rate}, {_left(wanted / rounds * seconds)}" if wanted else rate
 
     def _line(self) -> str:
-        waiting, rate, seconds = self._numbers()
-        return (
+        waiting = len(self._all) - len(self.done) - len(self.failed) - len(self._running)
+        counts = (
             f"{len(self.done)}/{len(self._all)} done, {len(self._running)} running, {waiting} open, "
-            f"{len(self.failed)} failed, {rate:.0f} rounds/min, {_left(seconds)}"
+            f"{len(self.failed)} failed"
         )
+        return ", ".join(filter(None, (counts, self._pace())))
 
     def _table(self) -> Table:
-        _, rate, seconds = self._numbers()
-        table = Table(title=f"{rate:.0f} rounds/min, {_left(seconds)}", title_justify="left", expand=False)
+        table = Table(title=self._pace() or None, title_justify="left", expand=False)
         for column in ("strategy", "done", "running", "open", "failed", "mean accuracy", "best"):
             table.add_column(column, justify="left" if column == "strategy" else "right")
         groups: dict[str, list[str]] = defaultdict(list)
@@ -163,18 +176,21 @@ def _called(config: TrajectoryConfig) -> str:
 
 
 def _left(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "time left unknown"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02d}m left" if minutes >= 60 else f"{minutes}m{rest:02d}s left"
 
 
 def _reason(trial: Any) -> str:
     """What ended a trial's process, in one line, from Tune's report of it."""
-    error = trial.get_error() or trial.get_pickled_error() or "its process died"
-    if isinstance(error, str):
-        return error
+    try:
+        # Where Tune writes it. Its own `get_pickled_error` looks where that is going to be copied to.
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301  its own file, of this run
+    except Exception:  # nothing was written, or what a library raised does not survive pickling
+        return DIED
+    if isinstance(error, RayActorError):
+        return DIED
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    first = lines[0] if lines else type(cause).__name__
-    return f"{type(cause).__name__}: {first}"[:500]
+    place = next(filter(None, getattr(cause, "__notes__", ())), "")  # the trial's word
+    text = ": ".join([type(cause).__name__, *lines[:1]])[:500]
+    return f"{text} ({place})" if place else text

@@ -20,6 +20,7 @@ from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
+from ray_al.core.whereabouts import told, whereabouts
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import TrajectoryConfig
 from ray_al.results.epochs import write_epochs
@@ -72,10 +73,12 @@ def trial(config: Mapping[str, Any], session: Session) -> None:
     try:
         _persist(trajectory, session, ledger, progress, cell["turn"])
     except FINAL_ERRORS as error:
-        cause = getattr(error, "cause", error)  # a service's error arrives wrapped in Ray's own
-        message = f"{type(cause).__name__}: {cause}"
+        message = told(error)
         ledger.fail(progress.rounds, message, 0, _circumstances())
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "failed", "error": message})
+    except Exception as error:
+        error.add_note(whereabouts(error))  # for the driver: the traceback stays behind
+        raise
     else:
         tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "done", "error": ""})
 
@@ -87,6 +90,10 @@ class Reporter:
         self.rounds = 0
         self.accuracy = float("nan")
         self._last = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Something that the user has to know although the trajectory goes on."""
+        tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": "", "error": text})
 
     def add(self, record: RoundRecord) -> None:
         self.rounds, self.accuracy = record.round + 1, record.accuracy
@@ -129,7 +136,10 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
         progress.rounds = config.protocol.rounds
         return
     keys = session.datasets[config.dataset]
-    done, state = ledger.load()
+    follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
+    done, state = ledger.load(follows and config.learner.method.carries)
+    if ledger.damage:
+        progress.tell(ledger.damage)
     reader = session.services.reader(keys)
     trajectory = assemble(
         config, keys, reader, reader.labels(),
@@ -142,7 +152,6 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     events = EventWriter(folder.local, done) if folder.local else None
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
-        follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
         carried = learner.state() if follows and isinstance(learner, StatefulLearner) else None
         ledger.append(record, _circumstances(), carried)
         if epochs := getattr(learner, "history", None):

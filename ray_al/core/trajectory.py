@@ -95,7 +95,13 @@ def _fit(t: Trajectory, labeled: LabeledSet, assume: PseudoLabels, index: int) -
     source = t.seed, "init-weights", t.protocol.budgets[index] if t.protocol.budgets else index
 
     def fit() -> Model:
-        return t.learner.fit(labeled, assume, t.pool, stream(*source))
+        model = t.learner.fit(labeled, assume, t.pool, stream(*source))
+        if not callable(getattr(model, "output", None)):
+            raise TypeError(
+                f"fit must return a model, which has output(head, ids, split); "
+                f"{type(t.learner).__name__} returned {_called(model)}"
+            )
+        return model
 
     # Later ones, and those that a strategy chose, are hardly ever another's, too: they are not worth storing.
     if t.share is not None and index == 0 and t.protocol.initial:
@@ -150,5 +156,14 @@ def _ask(
         seed=t.seed,
     )
     selection = t.strategy.select(view)
+    if not isinstance(selection, Selection):
+        raise SelectionError(
+            f"select must return a Selection, e.g. ask_pool(ids); "
+            f"{type(t.strategy).__name__} returned {_called(selection)}"
+        )
     check_selection(selection, unlabeled=unlabeled, budget=batch, classes=t.pool.classes)
     return selection
+
+
+def _called(value: object) -> str:
+    return "None" if value is None else type(value).__name__

@@ -13,8 +13,8 @@ from ray_al.reproduction.verdicts import FAILS, HOLDS, NOT_RUN, Judged, Line, co
 
 HEAD = """# Reproduction
 
-Reported against reproduced, written by `ray-al reproduce` from the results of the papers' [sweeps](papers.md); not
-edited by hand. `ray-al reproduce --check` says whether the page is what the results give.
+Reported against reproduced, written by `ray-al reproduce --out docs/reproduction.md` from the results of the papers'
+[sweeps](papers.md); not edited by hand. `ray-al reproduce --check` says whether the page is what the results give.
 
 - **ours**: the mean over seeds or draws ± their standard deviation. **deviation**: ours - reported; se: standard errors
   of that difference, from the spread of our runs and, where the paper gives it, of the paper's. With one run, ours is
@@ -107,7 +107,7 @@ def _runs(paper: Paper, line: Line) -> str:
     elif ours.repeats > 1:
         parts.append(f"{ours.repeats} {paper.repeat_word}")
     if ours.labels:
-        parts.append(f"at {ours.labels} labels")
+        parts.append(f"at {ours.labels}" + ("" if ours.labels.endswith("budgets") else " labels"))
     return "; ".join([*parts, *([line.settings] if line.settings else [])])
 
 

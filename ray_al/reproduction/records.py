@@ -116,7 +116,7 @@ class Records:
         if not folder.exists("sweep.json"):
             return None
         try:
-            raw = json.loads(folder.read("sweep.json"))
+            raw = folder.read_json("sweep.json")
             self._told(f"reading {name}")
             run = Run(folder, name, raw, load_results(folder), self._told)
             rounds = run.rounds

@@ -14,16 +14,18 @@ import pyarrow.compute as pc
 from ray_al.results.dataset import (
     RESULTS,
     SUPERSEDED,
+    Read,
     done_tables,
     first_copies,
     ids_of,
     index,
+    read_done,
     read_sweep,
     result_files,
     steady,
     superseded_ids,
 )
-from ray_al.results.ledger import FOLDER, parquet_bytes, read_table
+from ray_al.results.ledger import FOLDER, parquet_bytes, read_or_skip, read_table
 from ray_al.results.schema import NAME_COLUMNS, SCHEMA, TrajectoryName
 from ray_al.storage import Storage
 
@@ -31,13 +33,19 @@ ROWS_PER_FILE = 250_000
 
 
 def finished(storage: Storage, sweep_name: str, ids: Set[str]) -> set[str]:
-    """Those trajectories of `ids` that some sweep of this storage has finished, or this or another has superseded."""
+    """Those trajectories of `ids` that some sweep of this storage has finished, or this or another has superseded.
+
+    Raises:
+        DamagedFile: a file of this sweep cannot be read. Those of others are left out with a warning.
+    """
     found: set[str] = set()
     for name in _sweeps(storage, sweep_name):
-        folder = storage.child(name)
-        found |= ids & index(folder).done
+        folder, read = storage.child(name), _reader(name, sweep_name)
+        held = (ids - found) & index(folder, read).done
+        # What another sweep has is going to be read: only what can be is there.
+        found |= held if name == sweep_name else set(ids_of(read_done(folder, held, read))) if held else set()
         if found < ids:
-            found |= ids & superseded_ids(folder)
+            found |= ids & superseded_ids(folder, read)
         if found == ids:
             break
     return found
@@ -53,11 +61,11 @@ def adopt(storage: Storage, sweep_name: str, wanted: Mapping[str, TrajectoryName
     for other in _sweeps(storage, sweep_name):
         if not left:
             break
-        folder = storage.child(other)
-        if other != sweep_name and (shared := left.keys() & index(folder).done):
-            _take(sweep, read_sweep(folder), shared, left)
+        folder, read = storage.child(other), _reader(other, sweep_name)
+        if other != sweep_name and (shared := left.keys() & index(folder, read).done):
+            _take(sweep, read_done(folder, shared, read), shared, left)
         if left:
-            _take(sweep, _superseded(folder), left.keys(), left)
+            _take(sweep, _superseded(folder, read), left.keys(), left)
     return len(wanted) - len(left)
 
 
@@ -65,9 +73,14 @@ def _sweeps(storage: Storage, first: str) -> list[str]:
     return [first, *(name for name in storage.list() if name != first)]
 
 
-def _superseded(sweep: Storage) -> pa.Table:
+def _reader(name: str, own: str) -> Read:
+    """A damaged file of the sweep in question is its user's to mend; one of another sweep must not stop it."""
+    return read_table if name == own else read_or_skip
+
+
+def _superseded(sweep: Storage, read: Read) -> pa.Table:
     """The finished trajectories that compaction moved aside."""
-    tables = steady(lambda: done_tables(sweep, lambda name: read_table(sweep, name), SUPERSEDED))
+    tables = steady(lambda: done_tables(sweep, lambda name: read(sweep, name), SUPERSEDED))
     return first_copies(pa.concat_tables([SCHEMA.empty_table(), *tables]))
 
 

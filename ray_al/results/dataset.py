@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ray_al.results.ledger import FOLDER, part_rounds, read_table
 from ray_al.results.schema import SCHEMA
@@ -20,6 +19,7 @@ RESULTS, SUPERSEDED = "results", "superseded"
 TABLES_AT_ONCE = 512
 PASSES = 20  # over a folder that changes meanwhile, before giving up
 _T = TypeVar("_T")
+Read = Callable[..., pa.Table]  # `read_table`, or `read_or_skip`
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,19 @@ class LedgerIndex:
     failed: frozenset[str] = frozenset()
 
 
-def index(sweep: Storage) -> LedgerIndex:
+def index(sweep: Storage, read: Read = read_table) -> LedgerIndex:
     """List a sweep's folder without reading more than file names and the ids of results."""
-    return steady(lambda: _index(sweep))
+    return steady(lambda: _index(sweep, read))
 
 
-def superseded_ids(sweep: Storage) -> set[str]:
+def superseded_ids(sweep: Storage, read: Read = read_table) -> set[str]:
     """The finished trajectories that compaction moved aside."""
-    return steady(lambda: _compacted_ids(sweep, SUPERSEDED))
+    return steady(lambda: _compacted_ids(sweep, SUPERSEDED, read))
 
 
-def _compacted_ids(sweep: Storage, folder: str) -> set[str]:
-    def read(name: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(sweep.read(name)), columns=["trajectory_id"])
-
-    return set().union(*(ids_of(table) for table in done_tables(sweep, read, folder)))
+def _compacted_ids(sweep: Storage, folder: str, read: Read) -> set[str]:
+    tables = done_tables(sweep, lambda name: read(sweep, name, ["trajectory_id"]), folder)
+    return set().union(*(ids_of(table) for table in tables))
 
 
 def read_sweep(sweep: Storage) -> pa.Table:
@@ -55,9 +53,15 @@ def read_sweep(sweep: Storage) -> pa.Table:
     and nothing else.
 
     Raises:
+        DamagedFile: one of its files cannot be read.
         FileNotFoundError: the folder changed through all of many passes.
     """
     return steady(lambda: _read_sweep(sweep))
+
+
+def read_done(sweep: Storage, ids: Set[str], read: Read = read_table) -> pa.Table:
+    """Every row of those finished trajectories of `ids` that the folder holds, once, in no order."""
+    return steady(lambda: _read_done(sweep, ids, read))
 
 
 def steady(look: Callable[[], _T]) -> _T:
@@ -78,11 +82,11 @@ def fits_saved(sweep: Storage) -> int:
 # before is cleared. Looking at the places in this order meets it at least once, whatever moves meanwhile.
 
 
-def _index(sweep: Storage) -> LedgerIndex:
+def _index(sweep: Storage, read: Read) -> LedgerIndex:
     before, _ = _entries(sweep)
     parts = {name: sweep.list(f"{FOLDER}/{name}") for name in sorted(before)}
     after, done = _entries(sweep)
-    done |= _compacted_ids(sweep, RESULTS)
+    done |= _compacted_ids(sweep, RESULTS, read)
     _check_met(sweep, before - after - done)
     live = parts.keys() - done
     failed = frozenset(name for name in live if "failed.parquet" in parts[name])
@@ -95,7 +99,7 @@ def _read_sweep(sweep: Storage) -> pa.Table:
     after, own = _entries(sweep)
     tables = done_tables(sweep, lambda name: read_table(sweep, name))
     compacted: set[str] = set().union(*(ids_of(table) for table in tables))
-    tables += _own_tables(sweep, sorted(own - compacted))
+    tables += _own_tables(sweep, sorted(own - compacted), read_table)
     done = own | compacted
     _check_met(sweep, before - done - (after & live.keys()))
     tables += [table for name in live.keys() - done for table in live[name]]
@@ -105,10 +109,19 @@ def _read_sweep(sweep: Storage) -> pa.Table:
     return first_copies(pa.concat_tables([SCHEMA.empty_table(), *tables]))
 
 
-def _own_tables(sweep: Storage, names: Sequence[str]) -> Iterator[pa.Table]:
+def _read_done(sweep: Storage, ids: Set[str], read: Read) -> pa.Table:
+    _, own = _entries(sweep)
+    tables = done_tables(sweep, lambda name: read(sweep, name))
+    compacted: set[str] = set().union(*(ids_of(table) for table in tables))
+    tables += _own_tables(sweep, sorted((own & ids) - compacted), read)
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    return first_copies(table.filter(pc.is_in(table["trajectory_id"], pa.array(sorted(ids), pa.string()))))
+
+
+def _own_tables(sweep: Storage, names: Sequence[str], read: Read) -> Iterator[pa.Table]:
     """Finished trajectories from their own files, many to a table: a table of its own costs each 20 kB."""
     for start in range(0, len(names), TABLES_AT_ONCE):
-        tables = [read_table(sweep, f"{FOLDER}/{name}.parquet") for name in names[start : start + TABLES_AT_ONCE]]
+        tables = [read(sweep, f"{FOLDER}/{name}.parquet") for name in names[start : start + TABLES_AT_ONCE]]
         yield pa.concat_tables(tables).combine_chunks()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_al.results.ledger import parquet_bytes
+from ray_al.results.ledger import parquet_bytes, read_parquet
 from ray_al.results.schema import TrajectoryName
 from ray_al.storage import Storage
 
@@ -27,11 +27,13 @@ def write_epochs(sweep: Storage, name: TrajectoryName, round: int, rows: Sequenc
 
 
 def read_epochs(sweep: Storage) -> list[pa.Table]:
-    """All epochs on record in a sweep's folder, a table for each trajectory and round."""
-    import pyarrow.parquet as pq
+    """All epochs on record in a sweep's folder, a table for each trajectory and round.
 
+    Raises:
+        DamagedFile: one of its files cannot be read.
+    """
     return [
-        pq.read_table(pa.BufferReader(sweep.read(f"{FOLDER}/{trajectory}/{part}")))
+        read_parquet(sweep, f"{FOLDER}/{trajectory}/{part}", remedy="restore it, or delete it to read the others")
         for trajectory in sorted(sweep.list(FOLDER))
         for part in sorted(sweep.list(f"{FOLDER}/{trajectory}"))
     ]

@@ -10,6 +10,7 @@ In a sweep's folder:
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
@@ -22,10 +23,11 @@ import pyarrow.parquet as pq
 
 from ray_al.core.round import RoundRecord
 from ray_al.results.schema import SCHEMA, TrajectoryName, failure_row, record_row, to_records, to_table
-from ray_al.storage import Storage
+from ray_al.storage import DamagedFile, DamageWarning, Storage
 
 FOLDER = "ledger"
 THREADED_BYTES = 2**20
+RUN_AGAIN = "restore or delete it, and the sweep's own `ray-al run` does again what it held"
 _PART = re.compile(r"round-(\d{5})\.parquet")
 
 
@@ -35,17 +37,50 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def read_table(storage: Storage, name: str) -> pa.Table:
-    """Read one Parquet file, its columns in the order of the schema; null where an older file lacks one."""
-    data = storage.read(name)
-    # Small files come by the ten thousand: `pq.read_table` and threads cost them several times their reading.
-    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=len(data) > THREADED_BYTES)
-    if table.schema.equals(SCHEMA):
+def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one Parquet file, its columns in the order of the schema; null where an older file lacks one.
+
+    Raises:
+        DamagedFile: it cannot be read as Parquet.
+        FileNotFoundError: there is none.
+    """
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(column) for column in columns])
+    table = read_parquet(storage, name, columns)
+    if table.schema.equals(schema):
         return table
-    columns = [
-        table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type) for f in SCHEMA
-    ]
-    return pa.table(columns, schema=SCHEMA)
+    there = set(table.column_names)
+    try:
+        found = [table[f.name].cast(f.type) if f.name in there else pa.nulls(len(table), f.type) for f in schema]
+    except pa.ArrowException as error:
+        raise DamagedFile(storage, name, error, RUN_AGAIN) from None
+    return pa.table(found, schema=schema)
+
+
+def read_parquet(
+    storage: Storage, name: str, columns: Sequence[str] | None = None, remedy: str = RUN_AGAIN
+) -> pa.Table:
+    """Read those of the columns that one Parquet file has. Raises as `read_table`."""
+    data = storage.read(name)
+    try:
+        # Small files come by the ten thousand: `pq.read_table` and threads cost them several times their reading.
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns, use_threads=len(data) > THREADED_BYTES)
+    except (pa.ArrowException, OSError) as error:  # of bytes that are in memory: Arrow's word for nonsense
+        raise DamagedFile(storage, name, error, remedy) from None
+
+
+def read_or_skip(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """`read_table`, where a damaged file is left out with a warning: for sweeps that only lend what they have."""
+    try:
+        return read_table(storage, name, columns)
+    except DamagedFile as error:
+        _warn(f"{error}; until then it is left out")
+        return SCHEMA.empty_table()
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Once per process, however often the file is met."""
+    warnings.warn(text, DamageWarning, stacklevel=3)
 
 
 def part_rounds(names: Sequence[str]) -> list[int]:
@@ -67,27 +102,36 @@ class Ledger:
     def __post_init__(self) -> None:
         self._folder = f"{FOLDER}/{self.name.trajectory_id}"
         self._rows: list[dict[str, Any]] = []
+        self.damage = ""  # what `load` could not read
 
-    def load(self) -> tuple[list[RoundRecord], bytes | None]:
+    def load(self, carried: bool = False) -> tuple[list[RoundRecord], bytes | None]:
         """The rounds on record and, for learners that carry weights, the state after the last of them.
 
-        A part that cannot be read is dropped with a warning, and so are those after it: their rounds run again. An
-        earlier failure is forgotten: whoever loads goes on.
+        A part that cannot be read is dropped with a warning, `damage`, and so are those after it: their rounds run
+        again. Where weights are `carried` on, all rounds do then: only the last state is kept. An earlier failure is
+        forgotten: whoever loads goes on.
         """
         records: list[RoundRecord] = []
         names = self.sweep.list(self._folder)
         if "failed.parquet" in names:
             self.sweep.delete(f"{self._folder}/failed.parquet")
         for round in part_rounds(names):
+            part = f"{self._folder}/round-{round:05d}.parquet"
             try:
-                table = read_table(self.sweep, f"{self._folder}/round-{round:05d}.parquet")
+                table = read_table(self.sweep, part)
                 (record,) = to_records(table)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                warnings.warn(f"{self._folder}: round {round} is damaged and runs again ({error})", stacklevel=2)
+            except (OSError, ValueError) as error:
+                fault = getattr(error, "damage", f"{part}: {error}")
+                self.damage = f"{fault}: round {round} runs again, and so do those after it"
                 break
             records.append(record)
             self._rows += table.to_pylist()
         last = f"round-{len(records) - 1:05d}.state"
+        if self.damage and carried and records and last not in names:
+            self.damage += " and, since only the last weights are kept, those before it"
+            records, self._rows = [], []
+        if self.damage:
+            warnings.warn(self.damage, DamageWarning, stacklevel=2)
         state = self.sweep.read(f"{self._folder}/{last}") if last in names else None
         return records, state
 

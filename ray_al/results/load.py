@@ -18,7 +18,8 @@ def load_results(path: str | Path | Storage) -> pd.DataFrame:
     is "failed" and whose metrics are NaN. See docs/results.md for the columns.
 
     Raises:
-        FileNotFoundError: the folder holds no results.
+        FileNotFoundError: it is not a sweep's folder.
+        ray_al.storage.DamagedFile: one of its files cannot be read.
     """
     from ray_al.results.dataset import read_sweep
 
@@ -35,7 +36,8 @@ def load_epochs(path: str | Path | Storage) -> pd.DataFrame:
     In order of trajectory, round and epoch; empty when no learner reported any. See docs/papers.md for the columns.
 
     Raises:
-        FileNotFoundError: the folder holds no results.
+        FileNotFoundError: it is not a sweep's folder.
+        ray_al.storage.DamagedFile: one of its files cannot be read.
     """
     import pandas as pd
 
@@ -47,6 +49,15 @@ def load_epochs(path: str | Path | Storage) -> pd.DataFrame:
 
 def _sweep(path: str | Path | Storage) -> Storage:
     sweep = path if isinstance(path, Storage) else Storage.open(path)
-    if not sweep.list():
-        raise FileNotFoundError(f"no sweep in {str(path)!r}: the folder is missing or empty")
+    if not holds_sweep(sweep):
+        raise FileNotFoundError(not_a_sweep(path if isinstance(path, str | Path) else sweep.uri))
     return sweep
+
+
+def holds_sweep(folder: Storage) -> bool:
+    """Whether this is the folder of one sweep, with results or without."""
+    return folder.exists("sweep.json") or any(folder.list(part) for part in ("results", "ledger", "epochs"))
+
+
+def not_a_sweep(path: object) -> str:
+    return f"{str(path)!r} is not a sweep's folder (no results in it); give <storage>/<sweep name>"

@@ -13,6 +13,8 @@ from ray_al.results.statistics import aulc_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+MARKS = {"±": "standard deviation over seeds", "*": "differs from random: paired by seed, Holm-corrected p < 0.05"}
+
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """One row per (dataset, learner, protocol, strategy), best area first, `full` at the end.
@@ -43,10 +45,10 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 def results_table(results: pd.DataFrame) -> Table:
     """`summary` as a rich table that fits 80 columns: long names go on in the next line, numbers never do.
 
-    One block per (dataset, learner, protocol), their columns aligned. A star marks a difference to `random` whose
-    corrected p is below 0.05.
+    One block per (dataset, learner, protocol), their columns aligned; then what the marks in them mean.
     """
     from rich.table import Table
+    from rich.text import Text
 
     rows = summary(results)
     columns = _columns(rows)
@@ -56,6 +58,9 @@ def results_table(results: pd.DataFrame) -> Table:
         outer.add_row(_block(cell, columns, widths))
     if rows.empty:
         outer.add_row("no results yet")
+    for mark, meaning in MARKS.items():
+        if any(mark in value for values in columns.values() for value in values):
+            outer.add_row(Text(f"{mark} {meaning}"))
     return outer
 
 

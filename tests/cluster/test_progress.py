@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import pytest
+from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from ray_al.cluster import sweep as running
 from ray_al.cluster.progress import Progress
 from ray_al.config import parse_sweep
 from ray_al.experiment import Sweep
-from ray_al.results.dataset import index
+from ray_al.results.dataset import LedgerIndex, index
 from ray_al.results.ledger import Ledger
 from ray_al.storage import Storage
 
@@ -24,14 +27,9 @@ def sweep(tmp_path: Path) -> Sweep:
     return parse_sweep({"name": "x", "storage": str(tmp_path), "axes": axes, "resources": {"retries": 2}})
 
 
-def trial(identity: str, failures: int) -> Any:
-    """A trial that Tune has ended."""
-    return SimpleNamespace(
-        config={"cell": {"id": identity}},
-        num_failures=failures,
-        get_error=lambda: None,
-        get_pickled_error=lambda: None,
-    )
+def trial(identity: str, failures: int = 0, error_file: str = "none") -> Any:
+    """A trial as Tune reports of it."""
+    return SimpleNamespace(config={"cell": {"id": identity}}, num_failures=failures, pickled_error_file=error_file)
 
 
 def progress_of(sweep: Sweep, folder: Storage) -> Progress:
@@ -79,3 +77,69 @@ def test_a_run_goes_over_what_was_given_up_early_once_more(
     progress = progress_of(sweep, Storage.open(str(tmp_path)).child("x"))
     run._trials(sweep.trajectories, progress, running.Clock(), running.Stop())
     assert rounds == [[t.id for t in sweep.trajectories], [sweep.trajectories[1].id]]
+
+
+def test_what_a_retried_trial_raised_is_told_with_its_place(sweep: Sweep, tmp_path: Path) -> None:
+    error = RuntimeError("CUDA error\nand much more")
+    error.add_note("own.py:12, in select")
+    wrapped = RayTaskError("act", "a traceback", error).as_instanceof_cause()
+    file = tmp_path / "error.pkl"
+    file.write_bytes(cloudpickle.dumps(wrapped))
+    progress, one = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories[0]
+    progress.on_trial_error(0, [], trial(one.id, 3, str(file)))
+    assert progress.failed == {one.id: "RuntimeError: CUDA error (own.py:12, in select)"}
+    file.write_bytes(cloudpickle.dumps(RayActorError()))
+    progress.on_trial_error(0, [], trial(one.id, 3, str(file)))
+    assert progress.failed == {one.id: "its process died"}
+
+
+def reported(rounds: int, end: str = "", error: str = "") -> dict[str, Any]:
+    return {"rounds": rounds, "accuracy": 0.5, "end": end, "error": error}
+
+
+def test_the_pace_is_that_of_rounds_after_the_first_ones(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start-up took 90 s; two trajectories of 10 rounds then need a second for each round."""
+    now = 0.0
+    monkeypatch.setattr("ray_al.cluster.progress.time", SimpleNamespace(monotonic=lambda: now))
+    progress, (one, two) = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories
+    progress.on_trial_start(0, [], trial(one.id))
+    now = 90.0
+    assert progress._line() == "0/2 done, 1 running, 1 open, 0 failed"
+    for count in range(1, 6):
+        now = 90.0 + count
+        progress.on_trial_result(0, [], trial(one.id), reported(count))
+        assert "left" not in progress._line(), "too few rounds to tell"
+    now = 96.0
+    progress.on_trial_result(0, [], trial(one.id), reported(6))
+    assert progress._line().endswith(", 60 rounds/min, 0m14s left")
+    assert progress._table().title == "60 rounds/min, 0m14s left"
+    now = 110.0
+    for each in (one, two):
+        progress.on_trial_result(0, [], trial(each.id), reported(10, "done"))
+    assert progress._line() == "2/2 done, 0 running, 0 open, 0 failed, 60 rounds/min"
+
+
+def test_rounds_of_earlier_runs_are_no_pace(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("ray_al.cluster.progress.time", SimpleNamespace(monotonic=lambda: now))
+    one, two = sweep.trajectories
+    held = LedgerIndex(frozenset({two.id}), {one.id: 3})
+    progress = Progress(sweep, held, Storage.open(str(tmp_path)).child("x"), Console(quiet=True))
+    progress.on_trial_result(0, [], trial(one.id), reported(3, error="a part is damaged"))
+    now = 60.0
+    progress.on_trial_result(0, [], trial(one.id), reported(4))
+    assert progress._line().endswith("0 failed")
+    now = 70.0
+    progress.on_trial_result(0, [], trial(one.id), reported(9))
+    assert progress._line().endswith(", 30 rounds/min, 0m02s left")
+
+
+def test_what_a_trial_tells_is_shown_and_is_no_failure(sweep: Sweep, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=40)
+    folder, one = Storage.open(str(tmp_path)).child("x"), sweep.trajectories[0]
+    progress = Progress(sweep, index(folder), folder, console)
+    progress.on_trial_result(0, [], trial(one.id), reported(0, error="/runs/[x]/part is damaged: round 0 runs again"))
+    assert console.file.getvalue().endswith("seed 0: /runs/[x]/part is damaged: round 0 runs again\n")  # type: ignore[attr-defined]
+    assert progress.failed == {}

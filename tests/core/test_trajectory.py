@@ -205,6 +205,22 @@ def test_scores_are_one_per_asked_id(toy: Toy, scores: np.ndarray) -> None:
         list(run_trajectory(_trajectory(toy, strategy=Fixed(chosen), protocol=Protocol(0, True, 4, 2))))
 
 
+@pytest.mark.parametrize(("answer", "word"), [(np.array([70]), "ndarray"), (None, "None"), ([70], "list")])
+def test_what_is_no_selection_is_refused_by_name(toy: Toy, answer: Any, word: str) -> None:
+    wanted = rf"select must return a Selection, e\.g\. ask_pool\(ids\); Fixed returned {word}$"
+    with pytest.raises(SelectionError, match=wanted):
+        list(run_trajectory(_trajectory(toy, strategy=Fixed(answer), protocol=Protocol(0, True, 4, 2))))
+
+
+def test_a_fit_without_a_model_is_refused_by_name(toy: Toy) -> None:
+    class Silent(NearestMean):
+        def fit(self, *given: Any) -> Any:
+            super().fit(*given)
+
+    with pytest.raises(TypeError, match=r"fit must return a model, .*; Silent returned None$"):
+        list(run_trajectory(_trajectory(toy, learner=Silent())))
+
+
 def test_a_labeled_id_is_refused(toy: Toy) -> None:
     taken = initial_ids(toy.labels, 4, Protocol(8), 3)[:1]
     with pytest.raises(SelectionError, match="a position taken for a pool id"):

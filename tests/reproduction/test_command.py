@@ -41,10 +41,15 @@ def mnist(dataset, learner, strategy, seed, labels):
     return {"SEMI": 0.9, "base": 0.4}[learner] + 0.01 * spread(3, learner, labels)[seed]
 
 
-def test_a_page_and_its_check(tmp_path):
+def test_a_page_and_its_check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     storage, page = Storage.open(tmp_path / "runs"), tmp_path / "docs" / "page.md"
     write(storage, sweep_of("rethinking_mnist_cpu"), mnist)
     words = ("--storage", tmp_path / "runs", "--out", page)
+    code, said = reproduce(*words[:2])
+    assert code == 0
+    assert "rethinking: 3 holds" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"], "a page is written on request alone"
     assert reproduce(*words, "--check")[0] == 1
     assert not page.exists()
     code, said = reproduce(*words)
@@ -81,8 +86,7 @@ def test_parts_of_other_papers_stay(tmp_path):
     assert reproduce("--storage", tmp_path / "runs", "--out", page, "--check")[0] == 1
 
 
-def test_faults_are_one_message(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where the page would be written
+def test_faults_are_one_message(tmp_path):
     with pytest.raises(ConfigError, match="unknown paper 'vea'; known: vae, rethinking"):
         reproduce("vea", "--storage", tmp_path)
     with pytest.raises(ConfigError, match="is not there"):
@@ -199,6 +203,26 @@ def test_what_a_gpu_found_is_read_like_a_sweep(tmp_path):
     assert cell.ours.value == pytest.approx(0.305)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rethinking_gpu", "run", "none.npz"], "error: none.npz is not there: give a file with train_images"),
+        (["rethinking_gpu", "run", "empty"], "error: empty holds no train_images"),
+        (["rethinking_gpu", "split", "none.npz", "parts"], "error: none.npz is not there"),
+        (["rethinking_results", "runs", "--record", "none.json"], "error: none.json is not there"),
+    ],
+)
+def test_files_of_the_benchmark_that_are_not_there(tmp_path, words, message):
+    (tmp_path / "empty").mkdir()
+    command = [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(PAGE.parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["empty"]
+
+
 def test_the_page_in_docs_has_the_claims_of_today():
     """Whatever its results are: texts, reported numbers and rules are those of the tables of claims."""
     parts = split_page(PAGE.read_text(encoding="utf-8"))
@@ -214,4 +238,5 @@ def test_the_page_in_docs_has_the_claims_of_today():
                 if not told.said:
                     near = [reported for text, reported in shown if text == f"{claim.text} ({claim.source})"]
                     assert any(reported.startswith(unit.short(told.value)) for reported in near), claim.text
+    assert "budgets labels" not in PAGE.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", PAGE.read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ def name(trajectory: str) -> TrajectoryName:
 
 def test_epochs_come_back_with_the_columns_of_all(tmp_path: Path) -> None:
     storage = Storage.open(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no sweep in"):
+    with pytest.raises(FileNotFoundError, match="is not a sweep's folder"):
         load_epochs(tmp_path)
     storage.write("sweep.json", b"{}")
     assert load_epochs(tmp_path).empty

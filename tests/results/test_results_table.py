@@ -42,7 +42,9 @@ def test_the_table_is_whole_and_aligned_at_80_columns(sweep):
     areas = [f"{value:.4f}" for value in aulc_table(results)["mean"]]
     ends = {line.index(area) + len(area) for area in areas for line in lines if area in line.split()}
     assert len(ends) == 1
-    assert sum("*" in line for line in lines) == 4
+    assert sum("*" in line for line in lines[:-2]) == 4
+    assert lines[-2].strip() == "± standard deviation over seeds"
+    assert lines[-1].strip() == "* differs from random: paired by seed, Holm-corrected p < 0.05"
 
 
 def test_numbers_stay_whole_beside_long_names(rows):
@@ -67,3 +69,6 @@ def test_edge_cases(rows):
     assert "no results yet" in "\n".join(render(rows([0.5]).iloc[:0]))
     assert "0/1" in "\n".join(render(rows([], error="OOM")))
     assert "0.9000" in "\n".join(render(rows([0.9], [1797], strategy="full")))
+    assert not any(mark in line for line in render(rows([0.9])) for mark in "±*"), (
+        "a legend of marks that are not there"
+    )
