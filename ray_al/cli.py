@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ray_al.data.faults import DataError
@@ -37,7 +38,7 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="Apply the file's smoke blo
 
 def _version(asked: bool) -> None:
     if asked:
-        out.print(importlib.metadata.version("ray-al"), markup=False, highlight=False)
+        _say(importlib.metadata.version("ray-al"))
         raise typer.Exit
 
 
@@ -108,7 +109,7 @@ def _summary(outcome: Outcome, sweep: Sweep, folder: Storage, report: str) -> No
         for trajectory, reason in list(outcome.failed.items())[:20]:
             name = sweep.by_id[trajectory].name
             called = f"{name.strategy} · {name.dataset} · {name.learner} · seed {name.seed}"
-            table.add_row(_plain(called), _plain(reason))
+            table.add_row(escape(called), escape(reason))
         out.print(table)
         out.print("Their rounds so far are kept; the same command tries them again.")
     if outcome.stopped:
@@ -220,10 +221,10 @@ def main() -> None:
         app()
     except (ConfigError, DataError, DamagedFile) as error:
         for fault in getattr(error, "faults", (str(error),)):
-            err.print(f"[red]error:[/] {_plain(fault)}", highlight=False, soft_wrap=True)
+            err.print(f"[red]error:[/] {escape(fault)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except OSError as error:  # a full or vanished disk, outside of any trajectory
-        err.print(f"[red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")
@@ -235,7 +236,7 @@ def _show_warning(
 ) -> None:
     """Ours in one line; those of libraries as ever."""
     if issubclass(category, DamageWarning):
-        err.print(f"[yellow]warning:[/] {_plain(str(message))}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
@@ -246,9 +247,3 @@ def _show(part: Table | str) -> None:
 
 def _say(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

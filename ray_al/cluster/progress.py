@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections import Counter, defaultdict
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayActorError
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -39,6 +36,7 @@ class Progress(tune.Callback):
         self._rounds = {i: n for i, n in at_start.rounds.items() if i in self._all}
         self._accuracy: dict[str, float] = {}
         self._running: set[str] = set()
+        self._raised: dict[str, str] = {}  # what ended a trial; Tune says only that something did
         self.done = {i for i in at_start.done if i in self._all}
         self.failed: dict[str, str] = {}
         self._first: tuple[float, int] | None = None  # when this run's first rounds came in, and all rounds then
@@ -83,15 +81,19 @@ class Progress(tune.Callback):
             self.done.add(trajectory)
         elif result["end"] == "failed":
             self._fail(trajectory, result["error"])
+        elif result["end"] == "raised":
+            self._raised[trajectory] = result["error"]
         elif result["error"]:
             self._note(f"{_called(self._all[trajectory])}: {result['error']}", "yellow")
         self._tick()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._note(f"{_called(self._all[_id(trial)])}: {_reason(trial)}; going on from its ledger")
+        config = self._all[_id(trial)]
+        self._note(f"{_called(config)}: {self._raised.pop(config.id, DIED)}; going on from its ledger")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        config, error = self._all[_id(trial)], _reason(trial)
+        config = self._all[_id(trial)]
+        error = self._raised.pop(config.id, DIED)
         self._running.discard(config.id)
         # Tune was seen to count the death of a process at a trial's start twice: the second report finds the trial
         # waiting again, and ends it whatever retries are left.
@@ -178,19 +180,3 @@ def _called(config: TrajectoryConfig) -> str:
 def _left(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}h{minutes % 60:02d}m left" if minutes >= 60 else f"{minutes}m{rest:02d}s left"
-
-
-def _reason(trial: Any) -> str:
-    """What ended a trial's process, in one line, from Tune's report of it."""
-    try:
-        # Where Tune writes it. Its own `get_pickled_error` looks where that is going to be copied to.
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301  its own file, of this run
-    except Exception:  # nothing was written, or what a library raised does not survive pickling
-        return DIED
-    if isinstance(error, RayActorError):
-        return DIED
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    place = next(filter(None, getattr(cause, "__notes__", ())), "")  # the trial's word
-    text = ": ".join([type(cause).__name__, *lines[:1]])[:500]
-    return f"{text} ({place})" if place else text

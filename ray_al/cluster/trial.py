@@ -20,7 +20,7 @@ from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
 from ray_al.core.trajectory import run_trajectory
-from ray_al.core.whereabouts import told, whereabouts
+from ray_al.core.whereabouts import told
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import TrajectoryConfig
 from ray_al.results.epochs import write_epochs
@@ -75,12 +75,12 @@ def trial(config: Mapping[str, Any], session: Session) -> None:
     except FINAL_ERRORS as error:
         message = told(error)
         ledger.fail(progress.rounds, message, 0, _circumstances())
-        tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "failed", "error": message})
+        progress.tell(message, "failed")
     except Exception as error:
-        error.add_note(whereabouts(error))  # for the driver: the traceback stays behind
+        progress.tell(told(error, brief=True), "raised")  # of an error that is raised the driver learns nothing
         raise
     else:
-        tune.report({"rounds": progress.rounds, "accuracy": progress.accuracy, "end": "done", "error": ""})
+        progress.tell("", "done")
 
 
 class Reporter:
@@ -91,14 +91,14 @@ class Reporter:
         self.accuracy = float("nan")
         self._last = time.monotonic()
 
-    def tell(self, text: str) -> None:
-        """Something that the user has to know although the trajectory goes on."""
-        tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": "", "error": text})
+    def tell(self, text: str, end: str = "") -> None:
+        """Something that the user has to know; without an `end` the trajectory goes on."""
+        tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": end, "error": text})
 
     def add(self, record: RoundRecord) -> None:
         self.rounds, self.accuracy = record.round + 1, record.accuracy
         if time.monotonic() - self._last >= REPORT_SECONDS:
-            tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": "", "error": ""})
+            self.tell("")
             self._last = time.monotonic()
 
 

@@ -10,14 +10,17 @@ _LIBRARIES = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def told(error: BaseException) -> str:
-    """Type, message and place of an error.
+def told(error: BaseException, brief: bool = False) -> str:
+    """Type, message and place of an error; `brief`: of the message its first line, or 500 characters of that.
 
     One of a service arrives wrapped, its `cause` without a traceback: its place is then that of the call.
     """
     cause = getattr(error, "cause", None) or error
+    message = str(cause)
+    if brief:
+        message = next((line.strip() for line in message.splitlines() if line.strip()), "")[:500]
     place = whereabouts(cause) or whereabouts(error)
-    return f"{type(cause).__name__}: {cause}" + (f" ({place})" if place else "")
+    return f"{type(cause).__name__}: {message}" + (f" ({place})" if place else "")
 
 
 def whereabouts(error: BaseException) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cloudpickle
 import pytest
-from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from ray_al.cluster import sweep as running
@@ -27,9 +25,9 @@ def sweep(tmp_path: Path) -> Sweep:
     return parse_sweep({"name": "x", "storage": str(tmp_path), "axes": axes, "resources": {"retries": 2}})
 
 
-def trial(identity: str, failures: int = 0, error_file: str = "none") -> Any:
+def trial(identity: str, failures: int = 0) -> Any:
     """A trial as Tune reports of it."""
-    return SimpleNamespace(config={"cell": {"id": identity}}, num_failures=failures, pickled_error_file=error_file)
+    return SimpleNamespace(config={"cell": {"id": identity}}, num_failures=failures)
 
 
 def progress_of(sweep: Sweep, folder: Storage) -> Progress:
@@ -80,17 +78,18 @@ def test_a_run_goes_over_what_was_given_up_early_once_more(
 
 
 def test_what_a_retried_trial_raised_is_told_with_its_place(sweep: Sweep, tmp_path: Path) -> None:
-    error = RuntimeError("CUDA error\nand much more")
-    error.add_note("own.py:12, in select")
-    wrapped = RayTaskError("act", "a traceback", error).as_instanceof_cause()
-    file = tmp_path / "error.pkl"
-    file.write_bytes(cloudpickle.dumps(wrapped))
-    progress, one = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories[0]
-    progress.on_trial_error(0, [], trial(one.id, 3, str(file)))
-    assert progress.failed == {one.id: "RuntimeError: CUDA error (own.py:12, in select)"}
-    file.write_bytes(cloudpickle.dumps(RayActorError()))
-    progress.on_trial_error(0, [], trial(one.id, 3, str(file)))
-    assert progress.failed == {one.id: "its process died"}
+    console = Console(file=io.StringIO(), width=200)
+    folder, one = Storage.open(str(tmp_path)).child("x"), sweep.trajectories[0]
+    progress = Progress(sweep, index(folder), folder, console)
+    for text in ("OSError: away", "RuntimeError: CUDA error (own.py:12, in select)"):
+        progress.on_trial_result(0, [], trial(one.id), reported(0, "raised", text))
+        progress.on_trial_recover(0, [], trial(one.id))
+    assert console.file.getvalue().count("; going on from its ledger") == 2  # type: ignore[attr-defined]
+    progress.on_trial_recover(0, [], trial(one.id))  # killed, the next time
+    assert "its process died; going on" in console.file.getvalue()  # type: ignore[attr-defined]
+    progress.on_trial_result(0, [], trial(one.id), reported(0, "raised", text))
+    progress.on_trial_error(0, [], trial(one.id, 3))
+    assert progress.failed == {one.id: text}
 
 
 def reported(rounds: int, end: str = "", error: str = "") -> dict[str, Any]:

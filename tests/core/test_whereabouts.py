@@ -42,6 +42,16 @@ def test_frames_of_libraries_are_passed_over(act: Callable[[], Any]) -> None:
     assert whereabouts(caught(act)) == f"test_whereabouts.py:{act.__code__.co_firstlineno}, in <lambda>"
 
 
+def test_briefly_told_is_the_first_line() -> None:
+    def act() -> None:
+        raise RuntimeError("\n  CUDA error: " + "x" * 600 + "\nand much more")
+
+    text = told(caught(act), brief=True)
+    assert text.startswith("RuntimeError: CUDA error: xxx")
+    assert text.endswith(f"x (test_whereabouts.py:{act.__code__.co_firstlineno + 1}, in act)")
+    assert len(text) < 600
+
+
 def test_where_all_frames_are_ours_the_innermost_is_told() -> None:
     error = caught(lambda: check_selection(None, unlabeled=np.arange(3), budget=1, classes=2))  # type: ignore[arg-type]
     assert error.__traceback__
