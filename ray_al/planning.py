@@ -154,13 +154,13 @@ def _storage_faults(uri: object, name: str) -> list[str]:
     if not isinstance(uri, str):
         return []
     try:
-        local = open_storage(uri).local
+        storage = open_storage(uri)
     except ConfigError as error:
         return list(error.faults)
-    if local is None:
-        return []
-    place = local / name
     try:
+        if storage.local is None:
+            return [] if storage.has_bucket() else [f"storage: {uri!r} names a bucket that does not exist"]
+        place = storage.local / name
         while not place.exists() and place != place.parent:
             place = place.parent
         if not place.is_dir():
@@ -168,7 +168,8 @@ def _storage_faults(uri: object, name: str) -> list[str]:
         with tempfile.TemporaryFile(dir=place):
             return []
     except OSError as error:
-        return [f"storage: cannot write to {uri!r}: {error.strerror or error}"]
+        verb = "read" if storage.local is None else "write to"
+        return [f"storage: cannot {verb} {uri!r}: {error.strerror or error}"]
 
 
 def open_storage(uri: str) -> Storage:

@@ -64,12 +64,27 @@ class Storage:
             filesystem, root = fs.FileSystem.from_uri(_one_request(text))
         except Exception as error:  # pyarrow raises many types for one cause: a URI that it cannot open
             raise ValueError(f"cannot open storage {text!r}: {error}") from None
-        return cls(root) if isinstance(filesystem, fs.LocalFileSystem) else cls(root, filesystem, text)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return cls(root)
+        if not root.strip("/"):
+            raise ValueError(f"cannot open storage {text!r}: it names no bucket or folder")
+        return cls(root, filesystem, text)
 
     @property
     def local(self) -> Path | None:
         """The folder as a path, or None when it is remote."""
         return Path(self.root) if self.filesystem is None else None
+
+    def has_bucket(self) -> bool:
+        """Whether the first part of a remote root is there, in which all the rest is made when it is written.
+
+        Raises:
+            OSError: the store does not answer, or not to this user.
+        """
+        from pyarrow import fs
+
+        bucket = self.root.split("/")[0]
+        return not bucket or bool(self.filesystem.get_file_info(bucket).type != fs.FileType.NotFound)
 
     def child(self, name: str) -> Storage:
         place, mark, query = self.uri.partition("?")

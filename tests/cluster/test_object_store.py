@@ -19,6 +19,7 @@ from ray_al import load_results
 from ray_al.cluster import lease
 from ray_al.cluster.connect import Stop
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
+from ray_al.planning import preflight
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
 
@@ -54,6 +55,23 @@ def _keys(client: Any, prefix: str) -> list[str]:
 
 
 COMMAND = [sys.executable, "-m", "ray_al"]
+
+
+def test_a_store_that_cannot_be_used_is_told_before_anything_starts(store: tuple[Any, str], tmp_path: Path) -> None:
+    axes = {"dataset": ["digits"], "learner": ["logreg"], "strategy": ["random"], "seed": 1}
+
+    def faults(uri: str) -> list[str]:
+        (tmp_path / "x.yaml").write_text(yaml.safe_dump({"name": "x", "storage": uri, "axes": axes}))
+        with pytest.raises(ConfigError) as error:
+            preflight(tmp_path / "x.yaml", (), False, 1, local=True)
+        return list(error.value.faults)
+
+    missing, away = f"s3://nowhere/runs?{store[1]}", "s3://lab/runs?endpoint_override=127.0.0.1:1&scheme=http"
+    assert faults(missing) == [f"storage: {missing!r} names a bucket that does not exist"]
+    (fault,) = faults(away)
+    assert fault.startswith(f"storage: cannot read {away!r}: ")
+    assert faults("s3://") == ["storage: cannot open storage 's3://': it names no bucket or folder"]
+    assert not _keys(store[0], "x")
 
 
 @pytest.mark.slow
