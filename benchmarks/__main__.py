@@ -17,6 +17,7 @@ QUICK = {
     "fused": ["--quick"],
     "large_pool": ["--quick"],
     "neighbors": ["--quick"],
+    "candidates": ["--quick"],
     "label_propagation": ["--quick"],
     "cg_tolerance": ["--quick"],
     "svc": ["--quick"],
@@ -24,8 +25,8 @@ QUICK = {
     "vae": ["--quick"],
 }
 NEED_DATA = (
-    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "label_propagation",
-    "cg_tolerance", "svc", "features",
+    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "candidates",
+    "label_propagation", "cg_tolerance", "svc", "features",
 )  # fmt: skip
 
 

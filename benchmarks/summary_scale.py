@@ -98,6 +98,7 @@ Three machines in network namespaces, {result["sweeps"]} sweeps, {sum(result["fa
 
 LISTINGS = {
     "neighbors": "Neighbor graphs",
+    "candidates": "Rounds over candidates alone",
     "label_propagation": "Label propagation",
     "cg_tolerance": "Pseudo-labels of solves that stop early",
     "features": "Images to embeddings",
