@@ -25,6 +25,7 @@ from ray_al.data.items.sources import ImageSource, list_images, parse_source
 
 if TYPE_CHECKING:
     from ray_al.cluster.connect import Stop
+    from ray_al.cluster.extract import Pool
 
 _VERSIONS = ("torch", "torchvision", "pillow", "numpy")  # another release of these may give other bits
 
@@ -130,7 +131,7 @@ def run_features(
 
             device, joined = "cuda" if has_gpus() else "cpu", True
         settings = _settings(request, loaded, listing, folder, device)
-        folder.begin(settings)
+        folder.check(settings)
         if (manifest := folder.manifest()) is not None:
             folder.drop_shards()
             return Done(manifest, 0, 0.0)
@@ -138,7 +139,11 @@ def run_features(
         if any(folder.missing(split, len(items)) for split, items in listing.splits.items()):
             if not joined:
                 stop = stack.enter_context(_cluster(address, cpus, dashboard, console))
-            images = _compute(request, loaded, listing, folder, device, address is None, console, stop)
+            from ray_al.cluster.extraction_pool import choose_pool
+
+            pool = choose_pool(request.actors, request.gpus, device, address is None)
+            folder.begin(settings)  # after all that can be refused
+            images = _compute(request, loaded, listing, folder, pool, console, stop)
         seconds = time.monotonic() - started
         manifest = finish(folder, listing, settings)
         write_whole(folder.path / RUN, encode(_run(request, images, seconds)))
@@ -157,7 +162,7 @@ def _device(request: Request, folder: ShardFolder, address: str | None) -> str |
     """That of --gpus, else of what the folder was begun with, else of this machine; None: the cluster must be asked."""
     if request.gpus is not None:
         return "cuda" if request.gpus else "cpu"
-    if (before := folder.settings()) is not None:
+    if (before := folder.begun()) is not None:
         return str(before.get("device"))
     from ray_al.cluster.resources import this_machine
 
@@ -173,15 +178,12 @@ def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Co
 
 
 def _compute(
-    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, device: str, local: bool, console: Console,
-    stop: Stop,
+    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, pool: Pool, console: Console, stop: Stop
 ) -> int:  # fmt: skip
     """Compute the missing shards and show how it goes. Returns the number of images embedded."""
     from ray_al.cluster.extract import extract
-    from ray_al.cluster.extraction_pool import choose_pool
     from ray_al.cluster.extraction_progress import ExtractionProgress
 
-    pool = choose_pool(request.actors, request.gpus, device, local)
     total = sum(len(items) for items in listing.splits.values())
     there = total - sum(
         min(folder.rows, len(items) - shard * folder.rows)

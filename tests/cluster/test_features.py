@@ -225,3 +225,14 @@ def test_more_than_this_machine_has(extraction: InOneRay, case: str) -> None:
     with pytest.raises(DataError) as caught:
         extraction(f"too-{case}", **{case: int(options[1])})
     assert message in str(caught.value)
+
+
+def test_a_refused_command_binds_nobody(extraction: InOneRay, undisturbed: Path, place: Path) -> None:
+    """No GPU for it, or numbers too large for float16: the next command may ask for other things."""
+    out = place / "refused"
+    with pytest.raises(DataError, match="an actor asks for 64 GPUs"):
+        extraction("refused", gpus=64)
+    assert [p.name for p in out.iterdir()] == [".lock"]
+    with pytest.raises(DataError, match=r"holds .*inf; float16 ends at 65504"):
+        extraction("refused", gpus=0, preprocess={"std": "1e-6"})
+    assert files(extraction("refused", gpus=0)) == files(undisturbed)
