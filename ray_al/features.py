@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from ray_al.backbones.preprocess import INTERPOLATIONS
 from ray_al.data.embeddings.assemble import finish
 from ray_al.data.embeddings.read import FORMAT
 from ray_al.data.embeddings.shards import RUN, ShardFolder, claimed, encode, write_whole
-from ray_al.data.faults import DataError, choices
+from ray_al.data.faults import DataError, choices, user_path
 from ray_al.data.items.listing import Listing
 from ray_al.data.items.sources import ImageSource, list_images, parse_source
 
@@ -68,7 +69,7 @@ class Done:
 
 
 def parse_request(
-    sources: Sequence[str], backbone: str, weights: str | None, precision: str, dtype: str, out: Path,
+    sources: Sequence[str], backbone: str, weights: str | None, precision: str, dtype: str, out: str,
     preprocess: dict[str, Any], **others: Any,
 ) -> Request:  # fmt: skip
     """Check what shows without reading any file. Raises DataError with every fault."""
@@ -90,11 +91,14 @@ def parse_request(
     for option in ("mean", "std"):
         if option in changed:
             changed[option] = _three(f"--{option}", changed[option], faults)
-    if out.exists() and not out.is_dir():
+    if "://" in out:
+        faults.append(f"--out: {out} is a URI; give a local folder, or a shared one that is mounted here")
+    elif (folder := user_path(out)).exists() and not folder.is_dir():
         faults.append(f"--out: {out} is a file; give a folder")
     if faults:
         raise DataError(faults)
-    return Request(tuple(parsed), BackboneSpec(backbone, weights, precision, dtype), out, preprocess=changed, **others)
+    spec = BackboneSpec(backbone, weights, precision, dtype)
+    return Request(tuple(parsed), spec, folder, preprocess=changed, **others)
 
 
 def _three(option: str, text: str, faults: list[str]) -> tuple[float, ...]:
@@ -104,8 +108,10 @@ def _three(option: str, text: str, faults: list[str]) -> tuple[float, ...]:
         values = ()
     if len(values) == 1:
         values *= 3
-    if len(values) != 3 or (option == "--std" and min(values) <= 0):
+    if len(values) != 3 or not all(map(math.isfinite, values)):
         faults.append(f"{option} is {text!r}; give one number or three, as in 0.485,0.456,0.406")
+    elif option == "--std" and min(values) <= 0:
+        faults.append(f"{option} is {text!r}; a deviation is above 0")
     return values
 
 
