@@ -142,14 +142,15 @@ def run_features(
             folder.drop_shards()
             return Done(manifest, 0, 0.0)
         started, images = time.monotonic(), 0
-        if any(folder.missing(split, len(items)) for split, items in listing.splits.items()):
+        if left := _left(listing, folder):
             if not joined:
                 stop = stack.enter_context(_cluster(address, cpus, dashboard, console))
             from ray_al.cluster.extraction_pool import choose_pool
 
-            pool = choose_pool(request.actors, request.gpus, device, address is None)
+            batches = -(-left // request.batch)
+            pool = choose_pool(request.actors, request.gpus, device, address is None, batches, console)
             folder.begin(settings)  # after all that can be refused
-            images = _compute(request, loaded, listing, folder, pool, console, stop)
+            images = _compute(request, loaded, listing, folder, left, pool, console, stop)
         seconds = time.monotonic() - started
         manifest = finish(folder, listing, settings)
         write_whole(folder.path / RUN, encode(_run(request, images, seconds)))
@@ -183,21 +184,26 @@ def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Co
         yield stop
 
 
+def _left(listing: Listing, folder: ShardFolder) -> int:
+    """Images of the shards that are missing."""
+    return sum(
+        min(folder.rows, len(items) - shard * folder.rows)
+        for split, items in listing.splits.items()
+        for shard in folder.missing(split, len(items))
+    )
+
+
 def _compute(
-    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, pool: Pool, console: Console, stop: Stop
+    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, left: int, pool: Pool, console: Console,
+    stop: Stop,
 ) -> int:  # fmt: skip
     """Compute the missing shards and show how it goes. Returns the number of images embedded."""
     from ray_al.cluster.extract import extract
     from ray_al.cluster.extraction_progress import ExtractionProgress
 
     total = sum(len(items) for items in listing.splits.values())
-    there = total - sum(
-        min(folder.rows, len(items) - shard * folder.rows)
-        for split, items in listing.splits.items()
-        for shard in folder.missing(split, len(items))
-    )
     images = 0
-    with ExtractionProgress(total, there, console) as progress:
+    with ExtractionProgress(total, total - left, console) as progress:
         for done in extract(listing, loaded, folder, request.batch, pool, request.strict):
             images += done.images
             progress.advance(done)
