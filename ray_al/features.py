@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ray_al.backbones.backbone import DTYPES, PRECISIONS, BackboneSpec, Loaded, load
 from ray_al.backbones.preprocess import INTERPOLATIONS
-from ray_al.data.embeddings.assemble import finish
+from ray_al.data.embeddings.assemble import finish, refuse_failures
 from ray_al.data.embeddings.read import FORMAT
 from ray_al.data.embeddings.shards import RUN, ShardFolder, claimed, encode, write_whole
 from ray_al.data.faults import DataError, choices, user_path
@@ -95,6 +95,9 @@ def parse_request(
         faults.append(f"--out: {out} is a URI; give a local folder, or a shared one that is mounted here")
     elif (folder := user_path(out)).exists() and not folder.is_dir():
         faults.append(f"--out: {out} is a file; give a folder")
+    else:
+        inside = [source.path for source in parsed if folder.resolve().is_relative_to(source.path.resolve())]
+        faults += [f"--out: {out} lies inside of the source {path}; give a folder outside of it" for path in inside]
     if faults:
         raise DataError(faults)
     spec = BackboneSpec(backbone, weights, precision, dtype)
@@ -138,6 +141,8 @@ def run_features(
             device, joined = "cuda" if has_gpus() else "cpu", True
         settings = _settings(request, loaded, listing, folder, device)
         folder.check(settings)
+        if request.strict and folder.begun() is not None:
+            refuse_failures(folder, listing)
         if (manifest := folder.manifest()) is not None:
             folder.drop_shards()
             return Done(manifest, 0, 0.0)

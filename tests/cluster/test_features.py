@@ -108,6 +108,11 @@ def _pixels(image: object) -> np.ndarray:
     return np.asarray(small)[:, 2:18]
 
 
+def test_a_strict_command_refuses_a_finished_folder_with_failures(extraction: InOneRay, undisturbed: Path) -> None:
+    with pytest.raises(DataError, match=r"a/020.png of train cannot be decoded: .* \(--strict\)"):
+        extraction("undisturbed", strict=True)
+
+
 def test_neither_format_nor_stages_change_the_rows(
     extraction: InOneRay, undisturbed: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,10 +196,13 @@ FAULTS = {
     "mean": (["--mean", "1,2"], "--mean is '1,2'; give one number or three"),
     "nan": (["--mean", "nan"], "--mean is 'nan'; give one number or three"),
     "infinite": (["--std", "1,1,inf"], "--std is '1,1,inf'; give one number or three"),
-    "deviation": (["--std", "0"], "--std is '0'; a deviation is above 0"),
     "uri": (["--out", "s3://bucket/x"], "--out: s3://bucket/x is a URI; give a local folder"),
     "precision": (["--precision", "float8"], "--precision is 'float8'; did you mean 'float"),
     "out": (["--out", "tiny_backbone.py"], "--out: tiny_backbone.py is a file"),
+    "inside": (
+        ["--out", "photos/train/emb"],
+        "emb lies inside of the source photos; give a folder outside",
+    ),
     "columns": (["--label-column", "y"], "are for parquet sources; none is given"),
     "gpus": (["--gpus", "64"], "an actor asks for 64 GPUs, which this machine does not have"),
     "actors": (["--actors", "500"], "--actors is 500; there is room for"),

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.datasets import fingerprint
-from ray_al.data.embeddings.assemble import finish
+from ray_al.data.embeddings.assemble import finish, refuse_failures
 from ray_al.data.embeddings.read import open_embeddings
 from ray_al.data.faults import DataError
 from ray_al.data.items.sources import list_images, parse_source
@@ -166,6 +166,25 @@ def test_faulty_folders(made, photos, tmp_path):
     assert "is not the manifest of embeddings" in fault(path)
     fill(tmp_path / "half", list_images([parse_source(f"imagefolder:{photos}")]))
     assert "half is not finished; the same ray-al features command goes on" in fault("half")
+
+
+def test_strict_minds_failures_of_a_run_before(photos, tmp_path):
+    """In shards of which some are missing, then in the finished folder, where test/ is as broken."""
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, _ = fill(tmp_path / "whole", listing)
+    refuse_failures(folder, listing)
+    finish(folder, listing, SETTINGS)
+    refuse_failures(folder, listing)
+    folder, _ = fill(tmp_path / "emb", listing, failed=[("train", 20), ("test", 5)])
+    with pytest.raises(DataError, match=r"c/005.png of train cannot be decoded: broken 20 \(--strict\)"):
+        refuse_failures(folder, listing)
+    finish(folder, listing, SETTINGS)
+    with pytest.raises(DataError, match=r"c/005.png of train cannot be decoded: broken 20 \(--strict\)"):
+        refuse_failures(folder, listing)
+    folder, _ = fill(tmp_path / "part", listing, failed=[("test", 5)])
+    (tmp_path / "part" / "shards" / "train-000001.npy").unlink()
+    with pytest.raises(DataError, match=r"c/000.png of test cannot be decoded"):
+        refuse_failures(folder, listing)
 
 
 def test_a_split_without_a_whole_image_is_a_fault(photos, tmp_path):
