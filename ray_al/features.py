@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -16,15 +17,16 @@ from rich.console import Console
 
 from ray_al.backbones.backbone import DTYPES, PRECISIONS, BackboneSpec, Loaded, load
 from ray_al.backbones.preprocess import INTERPOLATIONS
-from ray_al.data.embeddings.assemble import finish
+from ray_al.data.embeddings.assemble import finish, refuse_failures
 from ray_al.data.embeddings.read import FORMAT
 from ray_al.data.embeddings.shards import RUN, ShardFolder, claimed, encode, write_whole
-from ray_al.data.faults import DataError, choices
+from ray_al.data.faults import DataError, choices, user_path
 from ray_al.data.items.listing import Listing
 from ray_al.data.items.sources import ImageSource, list_images, parse_source
 
 if TYPE_CHECKING:
     from ray_al.cluster.connect import Stop
+    from ray_al.cluster.extract import Pool
 
 _VERSIONS = ("torch", "torchvision", "pillow", "numpy")  # another release of these may give other bits
 
@@ -67,7 +69,7 @@ class Done:
 
 
 def parse_request(
-    sources: Sequence[str], backbone: str, weights: str | None, precision: str, dtype: str, out: Path,
+    sources: Sequence[str], backbone: str, weights: str | None, precision: str, dtype: str, out: str,
     preprocess: dict[str, Any], **others: Any,
 ) -> Request:  # fmt: skip
     """Check what shows without reading any file. Raises DataError with every fault."""
@@ -89,11 +91,17 @@ def parse_request(
     for option in ("mean", "std"):
         if option in changed:
             changed[option] = _three(f"--{option}", changed[option], faults)
-    if out.exists() and not out.is_dir():
+    if "://" in out:
+        faults.append(f"--out: {out} is a URI; give a local folder, or a shared one that is mounted here")
+    elif (folder := user_path(out)).exists() and not folder.is_dir():
         faults.append(f"--out: {out} is a file; give a folder")
+    else:
+        inside = [source.path for source in parsed if folder.resolve().is_relative_to(source.path.resolve())]
+        faults += [f"--out: {out} lies inside of the source {path}; give a folder outside of it" for path in inside]
     if faults:
         raise DataError(faults)
-    return Request(tuple(parsed), BackboneSpec(backbone, weights, precision, dtype), out, preprocess=changed, **others)
+    spec = BackboneSpec(backbone, weights, precision, dtype)
+    return Request(tuple(parsed), spec, folder, preprocess=changed, **others)
 
 
 def _three(option: str, text: str, faults: list[str]) -> tuple[float, ...]:
@@ -103,8 +111,10 @@ def _three(option: str, text: str, faults: list[str]) -> tuple[float, ...]:
         values = ()
     if len(values) == 1:
         values *= 3
-    if len(values) != 3 or (option == "--std" and min(values) <= 0):
+    if len(values) != 3 or not all(map(math.isfinite, values)):
         faults.append(f"{option} is {text!r}; give one number or three, as in 0.485,0.456,0.406")
+    elif option == "--std" and min(values) <= 0:
+        faults.append(f"{option} is {text!r}; a deviation is above 0")
     return values
 
 
@@ -130,15 +140,22 @@ def run_features(
 
             device, joined = "cuda" if has_gpus() else "cpu", True
         settings = _settings(request, loaded, listing, folder, device)
-        folder.begin(settings)
+        folder.check(settings)
+        if request.strict and folder.begun() is not None:
+            refuse_failures(folder, listing)
         if (manifest := folder.manifest()) is not None:
             folder.drop_shards()
             return Done(manifest, 0, 0.0)
         started, images = time.monotonic(), 0
-        if any(folder.missing(split, len(items)) for split, items in listing.splits.items()):
+        if left := _left(listing, folder):
             if not joined:
                 stop = stack.enter_context(_cluster(address, cpus, dashboard, console))
-            images = _compute(request, loaded, listing, folder, device, address is None, console, stop)
+            from ray_al.cluster.extraction_pool import choose_pool
+
+            batches = -(-left // request.batch)
+            pool = choose_pool(request.actors, request.gpus, device, address is None, batches, console)
+            folder.begin(settings)  # after all that can be refused
+            images = _compute(request, loaded, listing, folder, left, pool, console, stop)
         seconds = time.monotonic() - started
         manifest = finish(folder, listing, settings)
         write_whole(folder.path / RUN, encode(_run(request, images, seconds)))
@@ -157,7 +174,7 @@ def _device(request: Request, folder: ShardFolder, address: str | None) -> str |
     """That of --gpus, else of what the folder was begun with, else of this machine; None: the cluster must be asked."""
     if request.gpus is not None:
         return "cuda" if request.gpus else "cpu"
-    if (before := folder.settings()) is not None:
+    if (before := folder.begun()) is not None:
         return str(before.get("device"))
     from ray_al.cluster.resources import this_machine
 
@@ -172,24 +189,26 @@ def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Co
         yield stop
 
 
-def _compute(
-    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, device: str, local: bool, console: Console,
-    stop: Stop,
-) -> int:  # fmt: skip
-    """Compute the missing shards and show how it goes. Returns the number of images embedded."""
-    from ray_al.cluster.extract import extract
-    from ray_al.cluster.extraction_pool import choose_pool
-    from ray_al.cluster.extraction_progress import ExtractionProgress
-
-    pool = choose_pool(request.actors, request.gpus, device, local)
-    total = sum(len(items) for items in listing.splits.values())
-    there = total - sum(
+def _left(listing: Listing, folder: ShardFolder) -> int:
+    """Images of the shards that are missing."""
+    return sum(
         min(folder.rows, len(items) - shard * folder.rows)
         for split, items in listing.splits.items()
         for shard in folder.missing(split, len(items))
     )
+
+
+def _compute(
+    request: Request, loaded: Loaded, listing: Listing, folder: ShardFolder, left: int, pool: Pool, console: Console,
+    stop: Stop,
+) -> int:  # fmt: skip
+    """Compute the missing shards and show how it goes. Returns the number of images embedded."""
+    from ray_al.cluster.extract import extract
+    from ray_al.cluster.extraction_progress import ExtractionProgress
+
+    total = sum(len(items) for items in listing.splits.values())
     images = 0
-    with ExtractionProgress(total, there, console) as progress:
+    with ExtractionProgress(total, total - left, console) as progress:
         for done in extract(listing, loaded, folder, request.batch, pool, request.strict):
             images += done.images
             progress.advance(done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ def features(
         "kind:path, the kind one of imagefolder, imagenet, lsun, parquet; test=kind:path makes it the test split."
     ))],
     backbone: Annotated[str, typer.Option(metavar="NAME", help="Torchvision's name, or package.module:function.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the embeddings.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the embeddings.")],
     weights: Annotated[str | None, typer.Option(help="Of torchvision, or a .safetensors/.pt file.")] = None,
     resize: Annotated[int | None, typer.Option(min=1, max=4096, help="Shorter side. Default: of the weights.")] = None,
     crop: Annotated[int | None, typer.Option(min=1, max=4096, help="Side of the square cut out of the center.")] = None,
@@ -51,7 +50,7 @@ def features(
     except KeyboardInterrupt:
         say("Stopped. Every finished shard is on the disk; the same command goes on from there.")
         raise typer.Exit(130) from None
-    say(done.summary(out))
+    say(done.summary(request.out))
 
 
 def say(text: str) -> None:

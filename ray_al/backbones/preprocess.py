@@ -13,6 +13,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
+# Pixels of a scaled image up to which all of it is scaled, before the cut, as torchvision does it. Beyond, only
+# what is kept is scaled, which rounds differently.
+_SCALED_WHOLE = 1 << 26
+
+
 class Undecodable(ValueError):
     """Bytes that are no image, or not one that can be read."""
 
@@ -43,9 +48,17 @@ class Preprocess:
         short = min(width, height)
         # Truncated, as torchvision does it: 375 x 500 to 256 is 256 x 341.
         size = (int(self.resize * width / short), int(self.resize * height / short))
-        if size != image.size:
-            image = image.resize(size, Image.Resampling[self.interpolation.upper()])
         left, top = (round((side - self.crop) / 2.0) for side in size)
+        if size != image.size:
+            method = Image.Resampling[self.interpolation.upper()]
+            if size[0] * size[1] <= _SCALED_WHOLE:
+                image = image.resize(size, method)
+            elif width < height:  # a stripe: all but what is kept would take gigabytes
+                box = (0, top * height / size[1], width, (top + self.crop) * height / size[1])
+                image, top = image.resize((size[0], self.crop), method, box), 0
+            else:
+                box = (left * width / size[0], 0, (left + self.crop) * width / size[0], height)
+                image, left = image.resize((self.crop, size[1]), method, box), 0
         return np.asarray(image.crop((left, top, left + self.crop, top + self.crop)))
 
     def normalize(self, pixels: Any) -> Any:

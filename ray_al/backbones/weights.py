@@ -24,7 +24,6 @@ def read_weights(path: Path) -> dict[str, Any]:
     import pickle
 
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -34,8 +33,12 @@ def read_weights(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         fault = f"--weights: {path} holds Python objects, or is no torch file; only plain tensors are read"
         raise DataError([fault]) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise DataError([f"--weights: {path} cannot be read: {str(error).splitlines()[0] or error!r}"]) from error
+    except OSError as error:
+        raise DataError([f"--weights: {path} cannot be read: {error.strerror or error}"]) from error
+    except Exception as error:  # bytes of something else may raise anything
+        wanted = "give a state dict saved by torch.save, or a .safetensors file"
+        reason = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
+        raise DataError([f"--weights: {path} cannot be read as weights ({reason}); {wanted}"]) from error
     inner = next((raw[key] for key in _WRAPPERS if isinstance(raw, Mapping) and isinstance(raw.get(key), Mapping)), raw)
     if not isinstance(inner, Mapping) or not inner or not all(isinstance(v, torch.Tensor) for v in inner.values()):
         raise DataError([f"--weights: {path} holds no dictionary of tensors (a state dict)"])

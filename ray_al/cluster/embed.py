@@ -16,7 +16,7 @@ import ray
 from ray_al.backbones.backbone import Embedder, Loaded
 from ray_al.backbones.preprocess import Preprocess, Undecodable
 from ray_al.data.faults import DataError
-from ray_al.data.items.listing import Part, Reader
+from ray_al.data.items.listing import NoImageError, Part, Reader
 from ray_al.data.names import item_name
 
 _READ_ATTEMPTS = 3
@@ -67,7 +67,7 @@ def _decoded(row: Mapping[str, Any], work: Work) -> tuple[np.ndarray, dict[int, 
     for place, (part, key) in enumerate(zip(row["parts"], row["keys"], strict=True)):
         try:
             pixels[place] = work.preprocess.pixels(_read(work.parts[row["split"]][part], key))
-        except Undecodable as error:
+        except (Undecodable, NoImageError) as error:
             failed[place] = str(error)
     return pixels, failed
 

@@ -17,6 +17,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from ray_al.backbones.backbone import Loaded
 from ray_al.cluster.embed import DecodeAndEmbed, Embed, Work, decode
+from ray_al.data.embeddings.assemble import undecodable
 from ray_al.data.embeddings.shards import ShardFolder
 from ray_al.data.faults import DataError
 from ray_al.data.items.listing import Items, Listing, batch_table
@@ -105,7 +106,7 @@ class _Rows:
             failed |= broken
         if failed and self._strict:
             item, reason = next(iter(failed.items()))
-            raise DataError([f"{self._name(split, item)} of {split} cannot be decoded: {reason} (--strict)"])
+            raise undecodable(self._name(split, item), split, reason)
         return np.concatenate(values), failed
 
     def _check(self, split: str, row: int, block: np.ndarray) -> None:

@@ -113,6 +113,8 @@ def test_faulty_names_and_weights(tmp_path: Path, resnet: torch.nn.Module, monke
     torch.save([1, 2], tmp_path / "list.pth")
     assert "holds no dictionary of tensors" in fault("resnet18", str(tmp_path / "list.pth"))
     (tmp_path / "w.safetensors").write_bytes(b"no tensors")
+    (tmp_path / "junk.pt").write_bytes(b"junk\n")
+    assert "give a state dict saved by torch.save, or" in fault("resnet18", str(tmp_path / "junk.pt"))
     assert "w.safetensors cannot be read" in fault("resnet18", str(tmp_path / "w.safetensors"))
 
     def no_network(*args: object, **options: object) -> None:

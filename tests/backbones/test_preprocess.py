@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from ray_al.backbones import preprocess
 from ray_al.backbones.preprocess import Preprocess, Undecodable
 from ray_al.backbones.torchvision_models import preprocess_of
 from tests.data.picture_files import encoded, picture
@@ -46,6 +47,29 @@ def test_pixels_of_many_modes() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise when shown
     np.testing.assert_array_equal(plain.pixels(png(turned, exif=exif)), plain.pixels(png(Image.fromarray(picture(1)))))
+
+
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000), (4000, 1)])
+def test_stripes_take_no_memory(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaled whole, they are 256 x 15,360,000: more than Pillow can hold."""
+    before, largest = Image.Image.resize, []
+
+    def resize(self: Image.Image, wanted: tuple[int, int], *args: object) -> Image.Image:
+        largest.append(wanted[0] * wanted[1])
+        return before(self, wanted, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    gray = Image.fromarray(np.full(size, 99, np.uint8))
+    np.testing.assert_array_equal(Preprocess().pixels(png(gray)), np.full((224, 224, 3), 99))
+    assert largest == [256 * 224]
+
+
+@pytest.mark.parametrize("size", [(900, 30), (30, 900), (60, 50)])
+def test_what_is_kept_of_a_stripe_is_its_middle(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = png(Image.fromarray(picture(3, *size)))
+    whole = Preprocess().pixels(data).astype(int)
+    monkeypatch.setattr(preprocess, "_SCALED_WHOLE", 0)
+    np.testing.assert_allclose(Preprocess().pixels(data), whole, atol=1)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ class InOneRay:
 
     def __call__(self, out: str, sources: tuple[str, ...] = ("imagefolder:photos",), **choice: Any) -> Path:
         request = module.parse_request(
-            sources, "tiny_backbone:net", None, "float32", "float16", Path(out), {"resize": 16, "crop": 16},
+            sources, "tiny_backbone:net", None, "float32", "float16", out,
+            {"resize": 16, "crop": 16, **choice.pop("preprocess", {})},
             batch=8, **{"shard": 16, **choice},
         )  # fmt: skip
         module.run_features(request, Console(quiet=True))

@@ -108,6 +108,11 @@ def _pixels(image: object) -> np.ndarray:
     return np.asarray(small)[:, 2:18]
 
 
+def test_a_strict_command_refuses_a_finished_folder_with_failures(extraction: InOneRay, undisturbed: Path) -> None:
+    with pytest.raises(DataError, match=r"a/020.png of train cannot be decoded: .* \(--strict\)"):
+        extraction("undisturbed", strict=True)
+
+
 def test_neither_format_nor_stages_change_the_rows(
     extraction: InOneRay, undisturbed: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,8 +194,15 @@ FAULTS = {
     "weights": (["--backbone", "resnet18", "--weights", "none.safetensors"], "there is no file none.safetensors"),
     "crop": (["--crop", "64"], "--crop is 64, more than --resize 16"),
     "mean": (["--mean", "1,2"], "--mean is '1,2'; give one number or three"),
+    "nan": (["--mean", "nan"], "--mean is 'nan'; give one number or three"),
+    "infinite": (["--std", "1,1,inf"], "--std is '1,1,inf'; give one number or three"),
+    "uri": (["--out", "s3://bucket/x"], "--out: s3://bucket/x is a URI; give a local folder"),
     "precision": (["--precision", "float8"], "--precision is 'float8'; did you mean 'float"),
     "out": (["--out", "tiny_backbone.py"], "--out: tiny_backbone.py is a file"),
+    "inside": (
+        ["--out", "photos/train/emb"],
+        "emb lies inside of the source photos; give a folder outside",
+    ),
     "columns": (["--label-column", "y"], "are for parquet sources; none is given"),
     "gpus": (["--gpus", "64"], "an actor asks for 64 GPUs, which this machine does not have"),
     "actors": (["--actors", "500"], "--actors is 500; there is room for"),
@@ -225,3 +237,14 @@ def test_more_than_this_machine_has(extraction: InOneRay, case: str) -> None:
     with pytest.raises(DataError) as caught:
         extraction(f"too-{case}", **{case: int(options[1])})
     assert message in str(caught.value)
+
+
+def test_a_refused_command_binds_nobody(extraction: InOneRay, undisturbed: Path, place: Path) -> None:
+    """No GPU for it, or numbers too large for float16: the next command may ask for other things."""
+    out = place / "refused"
+    with pytest.raises(DataError, match="an actor asks for 64 GPUs"):
+        extraction("refused", gpus=64)
+    assert [p.name for p in out.iterdir()] == [".lock"]
+    with pytest.raises(DataError, match=r"holds .*inf; float16 ends at 65504"):
+        extraction("refused", gpus=0, preprocess={"std": "1e-6"})
+    assert files(extraction("refused", gpus=0)) == files(undisturbed)

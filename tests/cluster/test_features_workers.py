@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from ray_al.backbones.backbone import BackboneSpec, Loaded
 from ray_al.backbones.preprocess import Preprocess
@@ -15,7 +17,7 @@ from ray_al.cluster.extract import _blocks, _Rows
 from ray_al.data.faults import DataError
 from ray_al.data.items.listing import Listing, batch_table
 from ray_al.data.items.sources import list_images, parse_source
-from tests.data.picture_files import write_folder
+from tests.data.picture_files import encoded, write_folder
 
 LOADED = Loaded(BackboneSpec("x:y", None), Preprocess(16, 16), None, {})
 
@@ -46,6 +48,14 @@ def test_what_cannot_be_read_is_a_fault_and_no_broken_image(listing: Listing, tm
     rows = embed.decode(batch_table(listing.splits["train"], "train", range(0, 10, 4)), work(listing)).to_pylist()
     assert [bool(row["fault"]) for row in rows] == [False, True, False]
     assert "b/001.png cannot be read: FileNotFoundError" in rows[1]["fault"]
+
+
+def test_a_row_without_an_image_is_a_broken_image(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([encoded(0), None], pa.binary()), "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    listing = list_images([parse_source(f"parquet:{tmp_path}")])
+    (row,) = embed.decode(batch_table(listing.splits["train"], "train", range(0, 2, 4)), work(listing)).to_pylist()
+    assert (row["fault"], json.loads(row["failed"])) == ("", {"1": "the row holds no bytes"})
 
 
 def answer(row: int, rows: np.ndarray, failed: dict[int, str] | None = None, fault: str = "") -> dict[str, object]:

@@ -10,9 +10,8 @@ from pyarrow import parquet
 
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.data.datasets import fingerprint
-from ray_al.data.embeddings.assemble import finish
+from ray_al.data.embeddings.assemble import finish, refuse_failures
 from ray_al.data.embeddings.read import open_embeddings
-from ray_al.data.embeddings.shards import ShardFolder, claimed
 from ray_al.data.faults import DataError
 from ray_al.data.items.sources import list_images, parse_source
 from ray_al.data.materialize import dataset_artifact, open_array
@@ -169,48 +168,27 @@ def test_faulty_folders(made, photos, tmp_path):
     assert "half is not finished; the same ray-al features command goes on" in fault("half")
 
 
+def test_strict_minds_failures_of_a_run_before(photos, tmp_path):
+    """In shards of which some are missing, then in the finished folder, where test/ is as broken."""
+    listing = list_images([parse_source(f"imagefolder:{photos}")])
+    folder, _ = fill(tmp_path / "whole", listing)
+    refuse_failures(folder, listing)
+    finish(folder, listing, SETTINGS)
+    refuse_failures(folder, listing)
+    folder, _ = fill(tmp_path / "emb", listing, failed=[("train", 20), ("test", 5)])
+    with pytest.raises(DataError, match=r"c/005.png of train cannot be decoded: broken 20 \(--strict\)"):
+        refuse_failures(folder, listing)
+    finish(folder, listing, SETTINGS)
+    with pytest.raises(DataError, match=r"c/005.png of train cannot be decoded: broken 20 \(--strict\)"):
+        refuse_failures(folder, listing)
+    folder, _ = fill(tmp_path / "part", listing, failed=[("test", 5)])
+    (tmp_path / "part" / "shards" / "train-000001.npy").unlink()
+    with pytest.raises(DataError, match=r"c/000.png of test cannot be decoded"):
+        refuse_failures(folder, listing)
+
+
 def test_a_split_without_a_whole_image_is_a_fault(photos, tmp_path):
     listing = list_images([parse_source(f"imagefolder:{photos}")])
     folder, _ = fill(tmp_path / "emb", listing, failed=[("test", i) for i in range(6)])
     with pytest.raises(DataError, match="none of the 6 images of the test split could be decoded: broken 0"):
         finish(folder, listing, SETTINGS)
-
-
-def test_a_folder_belongs_to_its_settings(tmp_path):
-    folder = ShardFolder(tmp_path / "emb", 8)
-    folder.path.mkdir()
-    folder.begin({"backbone": {"name": "resnet18"}, "batch": 4})
-    folder.begin({"batch": 4, "backbone": {"name": "resnet18"}})
-    with pytest.raises(DataError) as caught:
-        folder.begin({"backbone": {"name": "resnet50"}, "batch": 4, "limit": 3})
-    assert "was begun with other settings" in caught.value.faults[0]
-    assert caught.value.faults[1:] == (
-        "backbone.name was 'resnet18', and is 'resnet50' now",
-        "limit was None, and is 3 now",
-    )
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(DataError, match="is not empty and holds no settings"):
-        ShardFolder(tmp_path / "full", 8).begin({})
-    with claimed(folder.path), pytest.raises(DataError, match="another extraction into"), claimed(folder.path):
-        pass
-    with claimed(folder.path):  # free again
-        pass
-
-
-def test_only_whole_shards_count_and_drafts_are_cleared(tmp_path):
-    folder = ShardFolder(tmp_path / "emb", 4)
-    folder.path.mkdir()
-    folder.begin(SETTINGS)
-    folder.write("train", 1, np.ones((4, 2), np.float16), {5: "broken"})
-    assert folder.missing("train", 10) == [0, 2]
-    draft = tmp_path / "emb" / "shards" / ".train-000000.npy.12345678"
-    draft.write_bytes(b"half")
-    (tmp_path / "emb" / ".manifest.json.12345678").write_bytes(b"half")
-    folder.begin(SETTINGS)
-    assert sorted(p.name for p in (tmp_path / "emb").rglob("*") if p.is_file()) == [
-        "settings.json",
-        "train-000001.json",
-        "train-000001.npy",
-    ]
-    assert folder.failures("train", 1) == {5: "broken"}

@@ -97,6 +97,17 @@ def test_faults_of_lsun(tmp_path, monkeypatch):
     )
 
 
+def test_a_truncated_lmdb_is_a_fault_before_it_is_read(tmp_path):
+    write_lmdb(tmp_path / "x_train_lmdb", {f"{i:04d}".encode(): encoded(i) for i in range(60)})
+    file = tmp_path / "x_train_lmdb" / "data.mdb"
+    assert len(listed(f"lsun:{tmp_path}").splits["train"]) == 60
+    copy = tmp_path / "copy" / "y_train_lmdb" / "data.mdb"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(file.read_bytes()[:30_000])
+    (message,) = faults(f"lsun:{copy.parent}")
+    assert "y_train_lmdb/data.mdb has 30000 of the " in message
+
+
 def test_parquet_of_hugging_face(tmp_path):
     images = [encoded(i) for i in range(9)]
     data = tmp_path / "data"

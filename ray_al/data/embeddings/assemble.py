@@ -19,6 +19,7 @@ from ray_al.data.faults import DataError
 from ray_al.data.items.listing import Items, Listing
 from ray_al.data.names import names_digest
 
+FAILURES = "failures.csv"
 _CHUNK = 1 << 16  # items whose names are Python objects at a time
 _PARTS = {"train": ("pool", "pool_labels"), "test": ("test", "test_labels")}  # as `datasets.fingerprint` calls them
 
@@ -33,7 +34,7 @@ def finish(folder: ShardFolder, listing: Listing, settings: Mapping[str, Any]) -
     splits: dict[str, Any] = {}
     files: list[str] = []
     failed = {split: _failures(folder, split, len(items)) for split, items in listing.splits.items()}
-    _write_failures(folder.path / "failures.csv", listing, failed)
+    _write_failures(folder.path / FAILURES, listing, failed)
     for split, items in listing.splits.items():
         kept = np.setdiff1d(np.arange(len(items)), np.fromiter(failed[split], np.int64, len(failed[split])))
         if not len(kept):
@@ -62,10 +63,32 @@ def finish(folder: ShardFolder, listing: Listing, settings: Mapping[str, Any]) -
     return manifest
 
 
+def refuse_failures(folder: ShardFolder, listing: Listing) -> None:
+    """Raise DataError when an image could not be decoded, in the shards that are there or the finished folder."""
+    done = folder.manifest() is not None
+    for split, items in listing.splits.items():
+        found = _listed_failures(folder.path, split) if done else _failures(folder, split, len(items))
+        if found:
+            item, reason = next(iter(found.items()))
+            raise undecodable(next(items.names([item])), split, reason)
+
+
+def undecodable(name: str, split: str, reason: str) -> DataError:
+    """What --strict makes of an image."""
+    return DataError([f"{name} of {split} cannot be decoded: {reason} (--strict)"])
+
+
+def _listed_failures(folder: Path, split: str) -> dict[int, str]:
+    with open(folder / FAILURES, newline="", encoding="utf-8") as source:
+        return {int(row["item"]): row["reason"] for row in csv.DictReader(source) if row["split"] == split}
+
+
 def _failures(folder: ShardFolder, split: str, items: int) -> dict[int, str]:
     found: dict[int, str] = {}
+    missing = set(folder.missing(split, items))
     for shard in range(-(-items // folder.rows)):
-        found |= folder.failures(split, shard)
+        if shard not in missing:
+            found |= folder.failures(split, shard)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ import numpy as np
 from ray_al.data.faults import DataError, shown
 
 SETTINGS, MANIFEST, RUN, SHARDS = "settings.json", "manifest.json", "run.json", "shards"
+_OURS = {"format", "batch"}  # in the settings of every extraction, and hardly in another program's settings.json
+_NAMES = r"(settings|manifest|run)\.json|failures\.csv|(train|test)(-\d+|_labels|_items)?\.(npy|json|parquet)"
+_DRAFT = re.compile(rf"\.({_NAMES})\.[0-9a-f]{{8}}")  # as `_draft` names them
 
 
 @dataclass(frozen=True)
@@ -26,29 +30,33 @@ class ShardFolder:
     path: Path
     rows: int
 
-    def begin(self, settings: Mapping[str, Any]) -> None:
-        """Claim the folder for these settings, or find it claimed for them.
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a folder that is no place for these settings; nothing is touched.
 
         Raises:
-            DataError: it belongs to other settings, or holds something else.
+            DataError: rows of other settings are in it, or it holds something else.
         """
-        for left in [*self.path.glob(".*.????????"), *self.path.glob(f"{SHARDS}/.*")]:
-            left.unlink()  # drafts of a writer that was killed
-        file = self.path / SETTINGS
-        if not file.is_file():
-            held = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-            if held:
-                fault = f"--out: {self.path} is not empty and holds no settings of an extraction, but {held[0]}"
-                raise DataError([f"{fault}; give a new folder"])
-            write_whole(file, encode(settings))
+        _refuse_foreign(self.path)
+        if (there := self.begun()) is None:
             return
-        if differences := list(_differences(self.settings(), json.loads(encode(settings)))):
+        if differences := list(_differences(there, json.loads(encode(settings)))):
             ways = "repeat the command as it was, give a new folder, or delete this one"
             raise DataError([f"--out: {self.path} was begun with other settings; {ways}", *differences])
 
-    def settings(self) -> dict[str, Any] | None:
-        """What the folder was begun with; None for a new one."""
-        return _read(self.path / SETTINGS)
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Claim the folder for these settings, or find it claimed for them. Raises DataError as `check` does."""
+        self.check(settings)
+        if self.begun() is None:
+            self.drop_shards()
+            write_whole(self.path / SETTINGS, encode(settings))
+        for left in [*self.path.glob(".*"), *self.path.glob(f"{SHARDS}/.*")]:
+            if _DRAFT.fullmatch(left.name) and left.is_file():
+                left.unlink()  # of a writer that was killed
+
+    def begun(self) -> dict[str, Any] | None:
+        """The settings of the rows that are there; None without any: what a failed command left binds nobody."""
+        rows = (self.path / MANIFEST).is_file() or any(self.path.glob(f"{SHARDS}/*.npy"))
+        return _read(self.path / SETTINGS) if rows else None
 
     def manifest(self) -> dict[str, Any] | None:
         """None until the folder is finished."""
@@ -84,13 +92,18 @@ class ShardFolder:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second extraction; the system lets go when this process ends in any way."""
+    """Hold a folder against a second extraction; the system lets go when this process ends in any way.
+
+    Raises:
+        DataError: another extraction has it, or what it holds is of no extraction.
+    """
     import fcntl
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError([f"--out: cannot make the folder {folder}: {error.strerror}"]) from error
+    _refuse_foreign(folder)
     with open(folder / ".lock", "ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,6 +112,15 @@ def claimed(folder: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise DataError unless the folder is an extraction's, or holds at most hidden files."""
+    if (_read(folder / SETTINGS) or {}).keys() >= _OURS:
+        return
+    if held := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")):
+        fault = f"--out: {folder} is not empty and holds no settings of an extraction, but {held[0]}"
+        raise DataError([f"{fault}; give a new folder"])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

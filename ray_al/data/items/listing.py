@@ -16,11 +16,15 @@ SPLITS = ("train", "test")
 _CHUNK = 1 << 16  # items handled as Python objects at a time
 
 
+class NoImageError(Exception):
+    """The item is there and was read, but is empty: one broken item, and no fault of the storage."""
+
+
 class Reader(Protocol):
     """An opened part. One per process; not shared between threads."""
 
     def read(self, key: bytes) -> bytes:
-        """The encoded image. Raises OSError when it cannot be read, KeyError when it is not there."""
+        """The encoded image. Raises OSError when it cannot be read, KeyError when it is not there, NoImageError."""
         ...
 
 

@@ -110,7 +110,13 @@ def _environment(path: str) -> Any:
         raise DataError(["reading LSUN's LMDBs needs the module lmdb: pip install 'ray-al[lsun]'"]) from error
     with _readable(Path(path)):
         # No lock file: the folder may be read-only, and nobody writes to it. No readahead: rows may be anywhere.
-        return lmdb.open(path, readonly=True, lock=False, readahead=False, max_readers=256, create=False)
+        environment = lmdb.open(path, readonly=True, lock=False, readahead=False, max_readers=256, create=False)
+        there = (Path(path) / "data.mdb").stat().st_size
+        whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if there < whole:  # the system would end this process at the first page that is missing
+            environment.close()
+            raise DataError([f"{path}/data.mdb has {there} of the {whole} bytes that it names; copy it again"])
+        return environment
 
 
 class _readable:

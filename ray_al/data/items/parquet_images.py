@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ray_al.data.faults import DataError, choices
-from ray_al.data.items.listing import Found, key_array
+from ray_al.data.items.listing import Found, NoImageError, key_array
 
 _TRAIN, _TEST = ("train", "training"), ("test", "validation", "valid", "val")
 
@@ -55,7 +55,7 @@ class _ParquetReader:
         value = self._held[1][row - self._starts[group]].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None:
-            raise KeyError("the row holds no bytes")
+            raise NoImageError("the row holds no bytes")
         return bytes(data)
 
 
