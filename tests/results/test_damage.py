@@ -70,7 +70,7 @@ def test_a_broken_file_of_a_sweep_is_named_by_every_command_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fill(sweep_of(tmp_path, "tam"))
-    broken = tmp_path / "tam" / "results" / "done-0009-x.parquet"
+    broken = tmp_path / "tam" / "results" / "done-0009-0123456789ab.parquet"
     broken.write_bytes(b"junk!")
     with pytest.raises(DamagedFile, match=rf"{broken} is damaged \(.+\): restore or delete it"):
         load_results(folder)
@@ -92,7 +92,7 @@ def test_a_broken_file_of_another_sweep_is_left_out_with_one_warning(
     other, mine = sweep_of(tmp_path, "tam"), sweep_of(tmp_path, "x", seeds=3)
     fill(other, compacted=compacted)
     if compacted:
-        broken = tmp_path / "tam" / "results" / "done-0009-x.parquet"
+        broken = tmp_path / "tam" / "results" / "done-0009-0123456789ab.parquet"
         broken.write_bytes(b"junk!")
     else:
         broken = tmp_path / "tam" / "ledger" / f"{other.trajectories[0].id}.parquet"

@@ -137,6 +137,18 @@ def test_a_results_folder_alone_can_be_loaded(sweep: Storage, tmp_path: Path) ->
     assert len(load_results(tmp_path / "copy")) == 5
 
 
+def test_compaction_leaves_other_files_of_the_folder_alone(sweep: Storage) -> None:
+    mine = ("results/by_strategy.parquet", "results/done-backup.parquet", "results/notes.txt", "ledger/notes.txt")
+    for name in mine:
+        sweep.write(name, b"my own")
+    _run(sweep, 0)
+    compact(sweep, [_name(0)])
+    _run(sweep, 1)
+    compact(sweep, [_name(0), _name(1)])
+    assert len(load_results(sweep)) == 6
+    assert [sweep.read(name) for name in mine] == [b"my own"] * 4
+
+
 @pytest.mark.parametrize("writes", range(4))
 def test_a_crash_within_compaction_loses_and_doubles_nothing(
     sweep: Storage, writes: int, monkeypatch: pytest.MonkeyPatch

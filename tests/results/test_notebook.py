@@ -20,7 +20,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "analyze_sweep.ipynb"
 def write_sweep(folder: Path, results: pd.DataFrame) -> None:
     """Store a frame as the finished trajectories of a sweep."""
     table = to_table(results.astype(object).where(results.notna(), None).to_dict("records"))
-    Storage.open(folder).write("results/done-0000.parquet", parquet_bytes(table))
+    Storage.open(folder).write("results/done-0000-0123456789ab.parquet", parquet_bytes(table))
 
 
 @pytest.mark.slow
