@@ -64,7 +64,7 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
             _node_ip_address="127.0.0.1",
             **options,
         )
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its errors are told by the run itself
     url = getattr(context, "dashboard_url", None)
     console.print(f"Ray dashboard: {'http://' + url if url else 'off'}", highlight=False)
     try:
