@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -30,6 +31,7 @@ from ray_al.results.schema import NAME_COLUMNS, SCHEMA, TrajectoryName
 from ray_al.storage import Storage
 
 ROWS_PER_FILE = 250_000
+_WRITTEN = re.compile(rf"{RESULTS}/(done|open)-\d{{4,}}-[0-9a-f]{{12}}\.parquet")  # by `compact`
 
 
 def finished(storage: Storage, sweep_name: str, ids: Set[str]) -> set[str]:
@@ -146,7 +148,8 @@ def compact(sweep: Storage, names: Sequence[TrajectoryName]) -> None:
             written.add(name)
         filed |= set(ids_of(part)) if which == "done" else set()
     for name in set(result_files(sweep)) - written:
-        sweep.delete(name)
+        if _WRITTEN.fullmatch(name):  # others in the folder are somebody's own
+            sweep.delete(name)
     for name in sweep.list(FOLDER):
         if name.removesuffix(".parquet") in filed:
             sweep.delete(f"{FOLDER}/{name}")

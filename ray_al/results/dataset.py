@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from ray_al.results.schema import SCHEMA
 from ray_al.storage import Storage
 
 RESULTS, SUPERSEDED = "results", "superseded"
-_OF_COMPACTION = re.compile(r"(done|open)-\d{4,}-[0-9a-f]{12}\.parquet")
 TABLES_AT_ONCE = 512
 PASSES = 20  # over a folder that changes meanwhile, before giving up
 _T = TypeVar("_T")
@@ -163,8 +161,8 @@ def _check_met(sweep: Storage, lost: Set[str]) -> None:
 
 
 def result_files(sweep: Storage, prefix: str = "", folder: str = RESULTS) -> list[str]:
-    """Those that compaction wrote: other files in the folder are somebody's own."""
-    return [f"{folder}/{n}" for n in sweep.list(folder) if n.startswith(prefix) and _OF_COMPACTION.fullmatch(n)]
+    names = sweep.list(folder)
+    return [f"{folder}/{name}" for name in names if name.startswith(prefix) and name.endswith(".parquet")]
 
 
 def ids_of(table: pa.Table) -> list[str]:

@@ -138,15 +138,19 @@ def test_a_results_folder_alone_can_be_loaded(sweep: Storage, tmp_path: Path) ->
 
 
 def test_compaction_leaves_other_files_of_the_folder_alone(sweep: Storage) -> None:
-    mine = ("results/by_strategy.parquet", "results/done-backup.parquet", "results/notes.txt", "ledger/notes.txt")
+    mine = ("results/by_strategy.parquet", "results/notes.txt", "ledger/notes.txt")
     for name in mine:
         sweep.write(name, b"my own")
     _run(sweep, 0)
     compact(sweep, [_name(0)])
+    (own,) = (name for name in sweep.list("results") if name.startswith("done-"))
+    sweep.write("results/done-backup.parquet", sweep.read(f"results/{own}"))
     _run(sweep, 1)
     compact(sweep, [_name(0), _name(1)])
     assert len(load_results(sweep)) == 6
-    assert [sweep.read(name) for name in mine] == [b"my own"] * 4
+    assert [sweep.read(name) for name in mine] == [b"my own"] * 3
+    assert sweep.exists("results/done-backup.parquet")
+    assert not sweep.exists(f"results/{own}")
 
 
 @pytest.mark.parametrize("writes", range(4))
