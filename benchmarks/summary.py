@@ -105,7 +105,7 @@ def kernels(result: dict[str, Any]) -> str:
 
 Seconds (added peak memory) of a first call in a fresh process; below two seconds the median of five processes, or one where marked *. All sides of a row are of one run, the rows of several. "numpy" is the algorithm written with care: distances by norms and one product a pick, BADGE factorized. "16 at once" is ray-al for as
 many trajectories through one pool scorer, in seconds of one. A figure with ~ is projected from a tenth of the rows and picks, where the whole would take
-too long (--limit); its quality is of that smaller problem, and left out here. Quality, in the order of the columns: {quality}. BADGE's
+too long (--limit), and may be off by several times: BADGE's of numpy over a million rows of 512 was 29 s, and is 5.6 s measured. Its quality is of that smaller problem, and left out here. Quality, in the order of the columns: {quality}. BADGE's
 and TypiClust's are those of one random draw a side, and vary with its seed (BADGE's by about 1%). Where a few of k-center's picks differ,
 it is by the rounding of numpy's float32 distances between rows that are almost equally far; ray-al's are exact.
 
