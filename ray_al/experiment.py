@@ -36,6 +36,7 @@ class Choice:
         theirs = self.candidates.method
         return dataclasses.replace(
             own,
+            own=own.own or theirs.own,
             neighbor_index=own.neighbor_index or theirs.neighbor_index,
             reads=tuple(dict.fromkeys([*own.reads, *theirs.reads])),
         )
@@ -65,6 +66,11 @@ class TrajectoryConfig:
     @property
     def id(self) -> str:
         return self.name.trajectory_id
+
+    @property
+    def light(self) -> bool:
+        """Whether it mostly waits for services, so that threads of one process can run several."""
+        return self.learner.method.served and not self.strategy.method.own
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from ray_al.cluster.members import Event, read_members
 from ray_al.experiment import Sweep, TrajectoryConfig
 from ray_al.results.dataset import LedgerIndex
 from ray_al.results.ledger import Ledger
@@ -31,12 +32,13 @@ class Progress(tune.Callback):
         trajectories = sweep.trajectories
         self._all = {t.id: t for t in trajectories}
         self._folder, self._console, self._retries = folder, console, sweep.resources.retries
-        self._deaths: Counter[str] = Counter()  # of trajectories that Tune gave up too early
-        self._again: list[TrajectoryConfig] = []
+        self.again: deque[TrajectoryConfig] = deque()  # that broke off, to be run once more
+        self._attempts: Counter[str] = Counter()  # that broke off
+        self._ended: defaultdict[str, set[str]] = defaultdict(set)  # trajectories, by the trial that said so
+        self._closed: set[str] = set()  # trials that are over
         self._rounds = {i: n for i, n in at_start.rounds.items() if i in self._all}
         self._accuracy: dict[str, float] = {}
         self._running: set[str] = set()
-        self._raised: dict[str, str] = {}  # what ended a trial; Tune says only that something did
         self.done = {i for i in at_start.done if i in self._all}
         self.failed: dict[str, str] = {}
         self._first: tuple[float, int] | None = None  # when this run's first rounds came in, and all rounds then
@@ -63,55 +65,68 @@ class Progress(tune.Callback):
 
     # Tune's callbacks
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.add(_id(trial))
-
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        trajectory = _id(trial)
-        before = self._rounds.get(trajectory, 0)
-        self._rounds[trajectory] = result["rounds"]
-        self._accuracy[trajectory] = result["accuracy"]
-        if self._first is None and result["rounds"] > before:
-            self._first = time.monotonic(), sum(self._rounds.values())
-        if result["end"]:
-            self._running.discard(trajectory)
-        if result["end"] == "done":
-            self.done.add(trajectory)
-        elif result["end"] == "failed":
-            self._fail(trajectory, result["error"])
-        elif result["end"] == "raised":
-            self._raised[trajectory] = result["error"]
-        elif result["error"]:
-            self._note(f"{_called(self._all[trajectory])}: {result['error']}", "yellow")
+        for event in result["events"]:
+            self._take(Event(*event), self._ended[trial.trial_id])
         self._tick()
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        config = self._all[_id(trial)]
-        self._note(f"{_called(config)}: {self._raised.pop(config.id, DIED)}; going on from its ledger")
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._close(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        config = self._all[_id(trial)]
-        error = self._raised.pop(config.id, DIED)
-        self._running.discard(config.id)
-        # Tune was seen to count the death of a process at a trial's start twice: the second report finds the trial
-        # waiting again, and ends it whatever retries are left.
-        self._deaths[config.id] += max(1, trial.num_failures - 1)
-        if trial.num_failures <= self._retries and self._deaths[config.id] <= self._retries:
-            self._again.append(config)
+        self._close(trial)
+
+    def _take(self, event: Event, ended: set[str]) -> None:
+        before = self._rounds.get(event.id, 0)
+        self._rounds[event.id] = event.rounds
+        self._accuracy[event.id] = event.accuracy
+        if self._first is None and event.rounds > before:
+            self._first = time.monotonic(), sum(self._rounds.values())
+        if not event.end:
+            self._running.add(event.id)
+            if event.text:
+                self._note(f"{_called(self._all[event.id])}: {event.text}", "yellow")
+            return
+        ended.add(event.id)
+        self._running.discard(event.id)
+        if event.end == "done":
+            self.done.add(event.id)
+        elif event.end == "failed":
+            self._fail(event.id, event.text)
+        else:
+            self._try_again(event.id, event.text)
+
+    def _close(self, trial: Any) -> None:
+        """A trial is over. Those of its trajectories that have not ended lost their process."""
+        if trial.trial_id in self._closed:  # Tune was seen to tell of a process that died at a trial's start twice
+            return
+        self._closed.add(trial.trial_id)
+        ended = self._ended.pop(trial.trial_id, set())
+        members = [member.id for member in read_members(trial.config)]
+        lost = [member for member in members if member not in ended]
+        self._running.difference_update(lost)
+        if len(members) == 1:
+            for member in lost:
+                self._try_again(member, DIED)
+        elif lost:  # one of them may be at fault: alone, it will be seen
+            self._note(f"the process of {len(lost)} trajectories died; each goes on from its ledger, alone")
+            self.again.extend(self._all[member] for member in lost)
+
+    def _try_again(self, trajectory: str, error: str) -> None:
+        config = self._all[trajectory]
+        self._attempts[trajectory] += 1
+        if self._attempts[trajectory] <= self._retries:
+            self._note(f"{_called(config)}: {error}; going on from its ledger")
+            self.again.append(config)
             return
         ledger = Ledger(self._folder, config.name)
         try:
-            ledger.fail(len(ledger.load()[0]), error, max(0, trial.num_failures - 1), {})
+            ledger.fail(len(ledger.load()[0]), error, self._retries, {})
         except OSError as full:
             error += f" (and this could not be recorded: {full})"
-        self._fail(config.id, error)
-
-    def given_up_early(self) -> list[TrajectoryConfig]:
-        """Trajectories that Tune ended though retries are left, each told once."""
-        again, self._again = self._again, []
-        return again
+        self._fail(trajectory, error)
 
     def _fail(self, trajectory: str, error: str) -> None:
         self.failed[trajectory] = error
@@ -166,10 +181,6 @@ class Progress(tune.Callback):
     def _counts(self, ids: list[str]) -> list[str]:
         done, failed, running = (len(set(ids) & set(group)) for group in (self.done, self.failed, self._running))
         return [f"{done}/{len(ids)}", str(running), str(len(ids) - done - failed - running), str(failed)]
-
-
-def _id(trial: Any) -> str:
-    return trial.config["cell"]["id"]
 
 
 def _called(config: TrajectoryConfig) -> str:

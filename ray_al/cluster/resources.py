@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_al.cluster.placement import Node, room_beside, spread
 from ray_al.experiment import TrajectoryConfig
@@ -13,21 +13,39 @@ from ray_al.sweep_file import ConfigError, ResourcesSection
 
 # A trial whose fits and scores are done by services mostly waits: several share a core.
 SERVED_CPUS = 0.25
+TOGETHER_CPUS = 0.5  # of a process that runs several such trajectories
+_PIECES = 2  # trials that a slot is given of what is left: few, but not one alone, so that all slots end together
+_MOST = 64  # trajectories of one trial: what a process that dies takes down
 
 
 @dataclass(frozen=True)
 class Demand:
-    """CPUs and GPUs of each trial and service, and how many trials can run at once."""
+    """CPUs and GPUs of each trial and service, and how many trials can run at once.
 
-    served_cpus: float
+    Light trajectories (`TrajectoryConfig.light`) share trials, `together` of them running at a time in each; a trial
+    gets `least` of them or more.
+    """
+
     own_cpus: float
+    served_cpus: float
+    together_cpus: float
     gpus: float
     scorer_cpus: float
     slots: int
     scorer_gpus: float = 0.0
+    together: int = 1
+    least: int = 1
 
-    def of(self, config: TrajectoryConfig) -> dict[str, float]:
-        return {"CPU": self.served_cpus if config.learner.method.served else self.own_cpus, "GPU": self.gpus}
+    def of(self, configs: Sequence[TrajectoryConfig]) -> dict[str, float]:
+        """What a trial of these trajectories asks for."""
+        served = all(config.learner.method.served for config in configs)
+        alone = self.served_cpus if served else self.own_cpus
+        return {"CPU": self.together_cpus if len(configs) > 1 else alone, "GPU": self.gpus}
+
+    def share(self, left: int) -> int:
+        """How many of `left` light trajectories the next trial gets: more at first, fewer towards the end."""
+        most = _MOST if self.together > 1 else 1
+        return min(left, most, max(self.least, -(-left // (_PIECES * self.slots))))
 
 
 def node_faults(resources: ResourcesSection, nodes: Sequence[Node]) -> list[str]:
@@ -61,8 +79,20 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     given = resources.trial.cpus
-    own, light = given or 1.0, given or SERVED_CPUS
-    asks = [light if t.learner.method.served else own for t in todo]
+    # A share of a GPU is meant for one trajectory.
+    together = 1 if resources.trial.gpus else resources.trial.together
+    want = Demand(
+        own_cpus=given or 1.0,
+        served_cpus=given or SERVED_CPUS,
+        together_cpus=given or TOGETHER_CPUS,
+        gpus=resources.trial.gpus,
+        scorer_cpus=0.0,
+        slots=1,
+        scorer_gpus=resources.scorer.gpus,
+        together=together,
+    )
+    light = sum(t.light for t in todo)
+    asks = [want.of([t] * (min(light, together) if t.light else 1))["CPU"] for t in todo]
     scorer, scorer_gpus = resources.scorer.cpus or 0.0, resources.scorer.gpus
     if not scorer and any(t.learner.method.served for t in todo):
         scorer = float(int(min(largest / 2, cpus / 2 / resources.scorers)))
@@ -73,7 +103,8 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     slots = (cpus - scorer * resources.scorers) / min(asks)
     if resources.trial.gpus:
         slots = min(slots, (gpus - scorer_gpus * resources.scorers) / resources.trial.gpus)
-    return Demand(light, own, resources.trial.gpus, scorer, max(1, int(slots)), scorer_gpus)
+    whole = max(1, int(slots))
+    return replace(want, scorer_cpus=scorer, slots=whole, least=max(1, min(together, -(-light // whole))))
 
 
 def _crowded(nodes: Sequence[Node], resources: ResourcesSection, cpus: float, trial_cpus: float) -> str:

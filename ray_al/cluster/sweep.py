@@ -1,4 +1,4 @@
-"""Run a sweep on Ray: one Tune trial per trajectory, shared services beside them, the ledger as the only memory."""
+"""Run a sweep on Ray: trajectories in Tune trials, shared services beside them, the ledger as the only memory."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ray_al.assemble import DataKeys, materialize
 from ray_al.cluster.autoscaler import coming_nodes
 from ray_al.cluster.connect import Stop, cluster_nodes, connected, machines
 from ray_al.cluster.lease import Lease, only_run, refuse_second_run
+from ray_al.cluster.members import read_members
 from ray_al.cluster.placement import spread
 from ray_al.cluster.prepare import TaskPreparer
 from ray_al.cluster.progress import Progress
@@ -129,10 +130,8 @@ class _Run:
         services, self.handles = start_services(uri, list(datasets.values()), places, neighbors)
         with progress:
             clock.start()
-            session = Session(uri, sweep.name, datasets, services, sweep.share_fits)
-            while todo:
-                _fit(todo, session, want, sweep.resources.retries, progress, stop)
-                todo = progress.given_up_early()
+            session = Session(uri, sweep.name, datasets, services, sweep.share_fits, want.together)
+            _fit(todo, session, want, sweep.resources.retries, progress, stop)
 
 
 class Clock:
@@ -160,13 +159,13 @@ def _fit(
             tune.with_resources(
                 tune.with_parameters(trial, session=session),
                 lambda config: tune.PlacementGroupFactory(
-                    [want.of(TrajectoryConfig.from_json(config["cell"]["trajectory"]))]
+                    [want.of([TrajectoryConfig.from_json(m.trajectory) for m in read_members(config)])]
                 ),
             ),
             tune_config=tune.TuneConfig(
-                search_alg=Cells(todo),
+                search_alg=Cells(todo, want, progress.again),
                 scheduler=InTurn(),
-                num_samples=len(todo),
+                num_samples=len(todo) * (retries + 2),  # at most: once with others, then alone
                 reuse_actors=True,
                 trial_name_creator=lambda t: t.config["cell"]["id"],
                 trial_dirname_creator=lambda t: t.config["cell"]["id"],
@@ -176,7 +175,6 @@ def _fit(
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[progress, Stopping(stop), Silent()],
-                failure_config=tune.FailureConfig(max_failures=retries),
             ),
         )
         tuner.fit()

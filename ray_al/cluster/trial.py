@@ -1,13 +1,15 @@
-"""The trial: one trajectory, from where its ledger stands to its end. Imports neither torch nor scikit-learn."""
+"""The trial: trajectories, from where their ledgers stand to their ends. Imports neither torch nor scikit-learn."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import queue
 import resource
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from ray import tune
 
 from ray_al.assemble import DataKeys, assemble, circumstances
 from ray_al.cluster.feature_store import actor
+from ray_al.cluster.members import Event, Member, read_members, report
 from ray_al.cluster.services import Services
 from ray_al.core.interfaces import StatefulLearner
 from ray_al.core.round import RoundRecord
@@ -28,7 +31,6 @@ from ray_al.results.ledger import Ledger
 from ray_al.results.tensorboard import EventWriter, write_events, write_scalars
 from ray_al.storage import Storage
 
-REPORT_SECONDS = 1.0
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 # A service that cannot be reached: its process or node died, or a link is cut. It comes back, here or elsewhere.
 AWAY = (
@@ -61,45 +63,59 @@ class Session:
     datasets: Mapping[int, DataKeys]
     services: Services
     share_fits: bool = True
+    together: int = 1  # trajectories that run at a time in a trial
 
 
 def trial(config: Mapping[str, Any], session: Session) -> None:
-    """Tune's trainable: the cell holds the trajectory, as plain values that Tune leaves alone, and its turn."""
+    """Tune's trainable: the trajectories of one trial, `session.together` of them at a time, each in a thread."""
     _keep_no_freed_memory()
-    cell = config["cell"]
-    trajectory = TrajectoryConfig.from_json(cell["trajectory"])
+    members = read_members(config)
+    left, events = iter(members), queue.SimpleQueue[Event | BaseException]()
+
+    def work() -> None:
+        try:
+            for member in left:  # the interpreter hands each to one thread
+                follow(member, session, events.put)
+        except BaseException as error:
+            events.put(error)
+
+    for _ in range(min(session.together, len(members))):
+        threading.Thread(target=work, daemon=True).start()  # no process stays for them when its trial is killed
+    report(events, len(members), lambda some: tune.report({"events": [list(event) for event in some]}))
+
+
+def follow(member: Member, session: Session, post: Callable[[Event], None]) -> None:
+    """Run a trajectory to its end, whatever that is, and say so."""
+    trajectory = TrajectoryConfig.from_json(member.trajectory)
     ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
-    progress = Reporter()
+    reporter = Reporter(member.id, post)
     try:
-        _persist(trajectory, session, ledger, progress, cell["turn"])
+        _persist(trajectory, session, ledger, reporter, member.turn)
     except FINAL_ERRORS as error:
         message = told(error)
-        ledger.fail(progress.rounds, message, 0, _circumstances())
-        progress.tell(message, "failed")
+        ledger.fail(reporter.rounds, message, 0, _circumstances())
+        reporter.tell(message, "failed")
     except Exception as error:
-        progress.tell(told(error, brief=True), "raised")  # of an error that is raised the driver learns nothing
-        raise
+        reporter.tell(told(error, brief=True), "raised")
     else:
-        progress.tell("", "done")
+        reporter.tell("", "done")
 
 
 class Reporter:
-    """Rounds on record, reported to Tune no more often than once in REPORT_SECONDS: the ledger holds every round."""
+    """Where one trajectory stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: str, post: Callable[[Event], None]) -> None:
+        self._id, self._post = identity, post
         self.rounds = 0
         self.accuracy = float("nan")
-        self._last = time.monotonic()
 
     def tell(self, text: str, end: str = "") -> None:
         """Something that the user has to know; without an `end` the trajectory goes on."""
-        tune.report({"rounds": self.rounds, "accuracy": self.accuracy, "end": end, "error": text})
+        self._post(Event(self._id, self.rounds, self.accuracy, end, text))
 
     def add(self, record: RoundRecord) -> None:
         self.rounds, self.accuracy = record.round + 1, record.accuracy
-        if time.monotonic() - self._last >= REPORT_SECONDS:
-            self.tell("")
-            self._last = time.monotonic()
+        self.tell("")
 
 
 def _persist(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: Reporter, turn: int) -> None:
@@ -138,16 +154,15 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     keys = session.datasets[config.dataset]
     follows = not config.protocol.budgets  # a one-shot draw hands nothing on to the next
     done, state = ledger.load(follows and config.learner.method.carries)
-    if ledger.damage:
-        progress.tell(ledger.damage)
+    for record in done:
+        progress.rounds, progress.accuracy = record.round + 1, record.accuracy
+    progress.tell(ledger.damage)
     reader = session.services.reader(keys)
     trajectory = assemble(
         config, keys, reader, reader.labels(),
         session.services.scorer(keys, turn), session.services.neighbor_client(keys),
         ArtifactStore(Storage.open(session.storage)) if session.share_fits else None,
     )  # fmt: skip
-    for record in done:
-        progress.rounds, progress.accuracy = record.round + 1, record.accuracy
     folder, records = ledger.sweep.child("tensorboard").child(events_path(config)), list(done)
     events = EventWriter(folder.local, done) if folder.local else None
     for record in run_trajectory(trajectory, done, state):

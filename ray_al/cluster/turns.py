@@ -1,7 +1,8 @@
-"""Tune with a grid of any size: cells are handed to it one by one, and finished trials are taken off its hands."""
+"""Tune with a grid of any size: trials are handed to it one by one, and taken off its hands when they are over."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ray_al.cluster.connect import Stop
+from ray_al.cluster.members import Member, write_members
+from ray_al.cluster.resources import Demand
 from ray_al.experiment import TrajectoryConfig
 
 KEPT_TRIALS = 256
@@ -19,25 +22,41 @@ HELD = ("_stopped_trials", "_failed_trials", "_trials_to_cache")
 
 
 class Cells(Searcher):
-    """Suggests the trajectories in their order, each as a config of plain values.
+    """Suggests trials, each a config of plain values: light trajectories several together, every other one alone.
 
-    A grid search does the same, but copies the whole grid for every cell.
+    Trajectories come in their order. One that `again` holds, whose trial broke off, comes before all, and alone.
     """
 
-    def __init__(self, todo: Sequence[TrajectoryConfig]) -> None:
+    def __init__(self, todo: Sequence[TrajectoryConfig], want: Demand, again: deque[TrajectoryConfig]) -> None:
         super().__init__()
-        self._todo = todo
-        self._next = 0
+        self._want, self._again = want, again
+        self._turns = {trajectory.id: turn for turn, trajectory in enumerate(todo)}
+        self._light = deque(t for t in todo if t.light)
+        self._heavy = deque(t for t in todo if not t.light)
+        self._trials, self._out = 0, 0  # suggested; and not over yet
 
     def suggest(self, trial_id: str) -> Any:
-        if self._next == len(self._todo):
-            return Searcher.FINISHED
-        turn, trajectory = self._next, self._todo[self._next]
-        self._next += 1
-        return {"cell": {"id": trajectory.id, "turn": turn, "trajectory": trajectory.to_json()}}
+        chosen = self._choose()
+        if not chosen:  # a trial that is not over may break off, and leave something to do again
+            return None if self._out else Searcher.FINISHED
+        self._trials += 1
+        self._out += 1
+        more = f"+{len(chosen) - 1}" if len(chosen) > 1 else ""
+        members = [Member(t.id, self._turns[t.id], t.to_json()) for t in chosen]
+        return {"cell": {"id": f"{self._trials:05d}-{chosen[0].id}{more}", "members": write_members(members)}}
+
+    def _choose(self) -> list[TrajectoryConfig]:
+        if self._again:
+            return [self._again.popleft()]
+        if self._heavy and (not self._light or self._turn(self._heavy) < self._turn(self._light)):
+            return [self._heavy.popleft()]
+        return [self._light.popleft() for _ in range(self._want.share(len(self._light)))]
+
+    def _turn(self, some: deque[TrajectoryConfig]) -> int:
+        return self._turns[some[0].id]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """What comes next does not depend on results."""
+        self._out -= 1
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a run goes on from its ledger, never from Tune's own files."""

@@ -1,4 +1,4 @@
-"""What becomes of trajectories whose process died."""
+"""What becomes of trajectories whose trial broke off, and what is shown of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ray_al.cluster import sweep as running
+from ray_al.cluster.members import Event, Member, write_members
 from ray_al.cluster.progress import Progress
 from ray_al.config import parse_sweep
 from ray_al.experiment import Sweep
@@ -25,75 +25,77 @@ def sweep(tmp_path: Path) -> Sweep:
     return parse_sweep({"name": "x", "storage": str(tmp_path), "axes": axes, "resources": {"retries": 2}})
 
 
-def trial(identity: str, failures: int = 0) -> Any:
+def trial(*identities: str, number: int = 0) -> Any:
     """A trial as Tune reports of it."""
-    return SimpleNamespace(config={"cell": {"id": identity}}, num_failures=failures)
+    members = write_members([Member(identity, 0, "{}") for identity in identities])
+    return SimpleNamespace(config={"cell": {"id": "x", "members": members}}, trial_id=f"{identities}{number}")
 
 
 def progress_of(sweep: Sweep, folder: Storage) -> Progress:
     return Progress(sweep, index(folder), folder, Console(quiet=True))
 
 
-def test_a_trial_that_tune_ends_before_its_retries_are_used_up_goes_on(sweep: Sweep, tmp_path: Path) -> None:
+def tell(progress: Progress, of: Any, *events: Event) -> None:
+    progress.on_trial_result(0, [], of, {"events": [list(event) for event in events]})
+
+
+def test_one_whose_process_dies_more_often_than_retries_allow_is_a_failure(sweep: Sweep, tmp_path: Path) -> None:
     folder = Storage.open(str(tmp_path)).child("x")
     progress, one = progress_of(sweep, folder), sweep.trajectories[0]
-    for _ in range(2):
-        progress.on_trial_error(0, [], trial(one.id, 2))
-        assert progress.given_up_early() == [one]
-        assert progress.given_up_early() == []
+    for number in range(2):
+        progress.on_trial_error(0, [], trial(one.id, number=number))
+        assert [*progress.again] == [one]
+        progress.again.clear()
         assert progress.failed == {}
         assert Ledger(folder, one.name).load()[0] == []
-    progress.on_trial_error(0, [], trial(one.id, 2))  # once more than retries allow
-    assert progress.given_up_early() == []
+    progress.on_trial_error(0, [], trial(one.id, number=2))  # once more than retries allow
+    assert not progress.again
     assert progress.failed == {one.id: "its process died"}
 
 
-def test_a_trial_that_dies_more_often_than_retries_allow_is_a_failure(sweep: Sweep, tmp_path: Path) -> None:
-    folder = Storage.open(str(tmp_path)).child("x")
-    progress, one = progress_of(sweep, folder), sweep.trajectories[0]
-    progress.on_trial_error(0, [], trial(one.id, 3))
-    assert progress.given_up_early() == []
-    assert progress.failed == {one.id: "its process died"}
+def test_a_death_that_is_told_twice_is_one(sweep: Sweep, tmp_path: Path) -> None:
+    progress, one = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories[0]
+    for _ in range(3):
+        progress.on_trial_error(0, [], trial(one.id))
+    assert [*progress.again] == [one]
 
 
-def test_a_run_goes_over_what_was_given_up_early_once_more(
-    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rounds: list[list[str]] = []
-
-    def fit(todo: Any, session: Any, want: Any, retries: int, progress: Progress, stop: Any) -> None:
-        rounds.append([t.id for t in todo])
-        if len(rounds) == 1:
-            progress.on_trial_error(0, [], trial(todo[1].id, 2))
-
-    for name in ("demand", "cluster_nodes", "_build_artifacts", "spread", "machines", "Session"):
-        monkeypatch.setattr(running, name, lambda *_, **__: SimpleNamespace(values=list, scorer_cpus=0, scorer_gpus=0))
-    monkeypatch.setattr(running, "start_services", lambda *_: (None, ()))
-    monkeypatch.setattr(running, "cluster_nodes", list)
-    monkeypatch.setattr(running, "_fit", fit)
-    run = running._Run(sweep, Console(quiet=True), frozenset())
-    progress = progress_of(sweep, Storage.open(str(tmp_path)).child("x"))
-    run._trials(sweep.trajectories, progress, running.Clock(), running.Stop())
-    assert rounds == [[t.id for t in sweep.trajectories], [sweep.trajectories[1].id]]
+def test_those_that_shared_a_process_go_on_alone_and_none_is_blamed(sweep: Sweep, tmp_path: Path) -> None:
+    progress, (one, two) = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories
+    tell(progress, trial(one.id, two.id), Event(one.id, 10, 0.5, "done"), Event(two.id, 3, 0.5))
+    progress.on_trial_error(0, [], trial(one.id, two.id))
+    assert [*progress.again] == [two]  # the other one had ended
+    assert progress._line().startswith("1/2 done, 0 running, 1 open, 0 failed")
+    progress.again.clear()
+    for number in range(2):  # all retries are left
+        progress.on_trial_error(0, [], trial(two.id, number=number))
+    assert [*progress.again] == [two, two]
+    assert progress.failed == {}
 
 
-def test_what_a_retried_trial_raised_is_told_with_its_place(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_trial_that_ends_without_a_word_of_one_of_its_trajectories_lost_it(sweep: Sweep, tmp_path: Path) -> None:
+    progress, (one, two) = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories
+    tell(progress, trial(one.id, two.id), Event(one.id, 10, 0.5, "done"))
+    progress.on_trial_complete(0, [], trial(one.id, two.id))
+    assert [*progress.again] == [two]
+
+
+def test_what_a_trial_raised_is_told_with_its_place_and_tried_again_at_once(sweep: Sweep, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    folder, one = Storage.open(str(tmp_path)).child("x"), sweep.trajectories[0]
-    progress = Progress(sweep, index(folder), folder, console)
-    for text in ("OSError: away", "RuntimeError: CUDA error (own.py:12, in select)"):
-        progress.on_trial_result(0, [], trial(one.id), reported(0, "raised", text))
-        progress.on_trial_recover(0, [], trial(one.id))
+    folder, (one, two) = Storage.open(str(tmp_path)).child("x"), sweep.trajectories
+    progress, text = Progress(sweep, index(folder), folder, console), "RuntimeError: CUDA error (own.py:12, in select)"
+    both = trial(one.id, two.id)
+    tell(progress, both, Event(one.id, 0, 0.5, "raised", "OSError: away"))
+    assert [*progress.again] == [one]
+    tell(progress, both, Event(two.id, 10, 0.5, "done"))
+    progress.on_trial_complete(0, [], both)  # the one that raised is not lost, but elsewhere
+    assert [*progress.again] == [one]
+    tell(progress, trial(one.id), Event(one.id, 0, 0.5, "raised", text))
     assert console.file.getvalue().count("; going on from its ledger") == 2  # type: ignore[attr-defined]
-    progress.on_trial_recover(0, [], trial(one.id))  # killed, the next time
-    assert "its process died; going on" in console.file.getvalue()  # type: ignore[attr-defined]
-    progress.on_trial_result(0, [], trial(one.id), reported(0, "raised", text))
-    progress.on_trial_error(0, [], trial(one.id, 3))
+    assert f"seed 0: {text}; going on" in console.file.getvalue()  # type: ignore[attr-defined]
+    tell(progress, trial(one.id, number=1), Event(one.id, 0, 0.5, "raised", text))
     assert progress.failed == {one.id: text}
-
-
-def reported(rounds: int, end: str = "", error: str = "") -> dict[str, Any]:
-    return {"rounds": rounds, "accuracy": 0.5, "end": end, "error": error}
+    assert len(progress.again) == 2
 
 
 def test_the_pace_is_that_of_rounds_after_the_first_ones(
@@ -103,20 +105,20 @@ def test_the_pace_is_that_of_rounds_after_the_first_ones(
     now = 0.0
     monkeypatch.setattr("ray_al.cluster.progress.time", SimpleNamespace(monotonic=lambda: now))
     progress, (one, two) = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories
-    progress.on_trial_start(0, [], trial(one.id))
+    both = trial(one.id, two.id)
+    tell(progress, both, Event(one.id, 0, float("nan")))
     now = 90.0
     assert progress._line() == "0/2 done, 1 running, 1 open, 0 failed"
     for count in range(1, 6):
         now = 90.0 + count
-        progress.on_trial_result(0, [], trial(one.id), reported(count))
+        tell(progress, both, Event(one.id, count, 0.5))
         assert "left" not in progress._line(), "too few rounds to tell"
     now = 96.0
-    progress.on_trial_result(0, [], trial(one.id), reported(6))
+    tell(progress, both, Event(one.id, 6, 0.5))
     assert progress._line().endswith(", 60 rounds/min, 0m14s left")
     assert progress._table().title == "60 rounds/min, 0m14s left"
     now = 110.0
-    for each in (one, two):
-        progress.on_trial_result(0, [], trial(each.id), reported(10, "done"))
+    tell(progress, both, *(Event(each.id, 10, 0.5, "done") for each in (one, two)))
     assert progress._line() == "2/2 done, 0 running, 0 open, 0 failed, 60 rounds/min"
 
 
@@ -126,12 +128,12 @@ def test_rounds_of_earlier_runs_are_no_pace(sweep: Sweep, tmp_path: Path, monkey
     one, two = sweep.trajectories
     held = LedgerIndex(frozenset({two.id}), {one.id: 3})
     progress = Progress(sweep, held, Storage.open(str(tmp_path)).child("x"), Console(quiet=True))
-    progress.on_trial_result(0, [], trial(one.id), reported(3, error="a part is damaged"))
+    tell(progress, trial(one.id), Event(one.id, 3, 0.5, text="a part is damaged"))
     now = 60.0
-    progress.on_trial_result(0, [], trial(one.id), reported(4))
+    tell(progress, trial(one.id), Event(one.id, 4, 0.5))
     assert progress._line().endswith("0 failed")
     now = 70.0
-    progress.on_trial_result(0, [], trial(one.id), reported(9))
+    tell(progress, trial(one.id), Event(one.id, 9, 0.5))
     assert progress._line().endswith(", 30 rounds/min, 0m02s left")
 
 
@@ -139,6 +141,6 @@ def test_what_a_trial_tells_is_shown_and_is_no_failure(sweep: Sweep, tmp_path: P
     console = Console(file=io.StringIO(), width=40)
     folder, one = Storage.open(str(tmp_path)).child("x"), sweep.trajectories[0]
     progress = Progress(sweep, index(folder), folder, console)
-    progress.on_trial_result(0, [], trial(one.id), reported(0, error="/runs/[x]/part is damaged: round 0 runs again"))
+    tell(progress, trial(one.id), Event(one.id, 0, 0.5, text="/runs/[x]/part is damaged: round 0 runs again"))
     assert console.file.getvalue().endswith("seed 0: /runs/[x]/part is damaged: round 0 runs again\n")  # type: ignore[attr-defined]
     assert progress.failed == {}

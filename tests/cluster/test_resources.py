@@ -17,8 +17,8 @@ from ray_al.sweep_file import ConfigError, ResourcesSection
 SERVED, OWN = "logreg", "svc"
 
 
-def _todo(learner: str) -> Any:
-    axes = {"dataset": ["digits"], "learner": [learner], "strategy": ["random"], "seed": 1}
+def _todo(learner: str, seeds: int = 1, strategy: str = "random") -> Any:
+    axes = {"dataset": ["digits"], "learner": [learner], "strategy": [strategy], "seed": seeds}
     return parse_sweep({"name": "t", "axes": axes}).trajectories
 
 
@@ -47,7 +47,40 @@ def test_shares(learner: str, section: dict[str, Any], cpus: list[float], scorer
     nodes = [{"CPU": float(n), "GPU": 0.0} for n in cpus]
     want = demand(_section(**section), _todo(learner), nodes)
     assert (want.scorer_cpus, want.slots) == (scorer, slots)
-    assert max(want.scorer_cpus, *want.of(_todo(learner)[0]).values()) <= max(cpus)
+    assert max(want.scorer_cpus, *want.of(_todo(learner)).values()) <= max(cpus)
+
+
+@pytest.mark.parametrize(
+    ("section", "cpus", "seeds", "slots", "shares"),
+    [
+        ({}, 2, 60, 2, [15, 12, 9, 8, 8, 8]),
+        ({}, 2, 500, 2, [64, 64, 64]),  # more would be too much to lose at once
+        ({}, 2, 10, 2, [5, 5]),
+        ({}, 32, 10, 32, [1] * 10),  # a process each where there is room
+        ({"trial": {"together": 2}}, 2, 5, 2, [2, 2, 1]),
+        ({"trial": {"together": 1}}, 2, 3, 4, [1, 1, 1]),
+        ({"trial": {"together": 50, "cpus": 1}}, 2, 50, 1, [50]),
+    ],
+)
+def test_light_trajectories_share_trials(
+    section: dict[str, Any], cpus: float, seeds: int, slots: int, shares: list[int]
+) -> None:
+    todo = _todo(SERVED, seeds)
+    want, left, found = demand(_section(**section), todo, [{"CPU": float(cpus)}]), len(todo), []
+    while left and len(found) < len(shares):
+        found.append(want.share(left))
+        left -= found[-1]
+    assert (want.slots, found) == (slots, shares)
+    assert seeds > 60 or left == 0
+    assert want.share(0) == 0
+
+
+def test_trajectories_on_shares_of_gpus_and_own_methods_have_a_process_each() -> None:
+    assert demand(_section(trial={"gpus": 0.5}), _todo(SERVED, 9), [{"CPU": 4.0, "GPU": 1.0}]).share(9) == 1
+    assert all(t.light for t in _todo(SERVED))
+    own = "tests.cluster.nearest:Nearest"
+    for heavy in (_todo(OWN), _todo(SERVED, strategy=own), _todo("tests.cluster.centroids:Centroids")):
+        assert not any(t.light for t in heavy)
 
 
 def test_gpus_bound_the_trials() -> None:
@@ -119,7 +152,7 @@ def test_no_trial_and_no_scorer_waits_forever(nodes: list[dict[str, float]], sco
     named = {str(i): node for i, node in enumerate(nodes)}
     places = spread(named, scorers, want.scorer_cpus)
     assert all(place.node for place in places)
-    assert room_beside(named, places, want.of(todo[0])["CPU"], 0.0)
+    assert room_beside(named, places, want.of(todo)["CPU"], 0.0)
 
 
 @functools.cache

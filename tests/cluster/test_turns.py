@@ -1,10 +1,13 @@
-"""Grids of any size on Tune: cells one by one, finished trials forgotten."""
+"""Grids of any size on Tune: trials one by one, and forgotten when they are over."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import signal
+from collections import deque
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +15,12 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 
 from ray_al.cluster.connect import Stop
+from ray_al.cluster.members import Member, read_members
+from ray_al.cluster.resources import demand
 from ray_al.cluster.turns import HELD, KEPT_TRIALS, Cells, InTurn, Stopping
 from ray_al.config import parse_sweep
+from ray_al.experiment import TrajectoryConfig
+from ray_al.sweep_file import ResourcesSection
 
 
 class Trial:
@@ -31,15 +38,61 @@ def controller(statuses: list[str]) -> SimpleNamespace:
     return SimpleNamespace(get_trials=lambda: trials, _tune_controller=inner)
 
 
-def test_cells_come_in_their_order_and_end() -> None:
-    axes = {"dataset": ["digits"], "learner": ["logreg"], "strategy": ["random", "margin"], "seed": 3}
-    todo = parse_sweep({"name": "x", "axes": axes}).trajectories
-    cells = Cells(todo)
-    for turn, trajectory in enumerate(todo):
-        cell = cells.suggest(f"trial{turn}")["cell"]
-        assert (cell["turn"], cell["id"]) == (turn, trajectory.id)
-        assert json.loads(cell["trajectory"])["seed"] == trajectory.seed
-    assert cells.suggest("late") == Searcher.FINISHED
+def cells_of(todo: Sequence[TrajectoryConfig], slots: int = 1) -> tuple[Cells, deque[TrajectoryConfig]]:
+    """Two trajectories to a trial, and the place of those that broke off."""
+    resources, again = ResourcesSection.model_validate({"trial": {"cpus": 1, "together": 2}}), deque[TrajectoryConfig]()
+    want = dataclasses.replace(demand(resources, todo, [{"CPU": 2.0}]), slots=slots)
+    return Cells(todo, want, again), again
+
+
+def suggested(cells: Cells) -> list[list[Member]]:
+    """All trials at once, none of which is over yet."""
+    found = []
+    while (config := cells.suggest("x")) is not None:
+        found.append(read_members(config))
+        assert config["cell"]["id"].startswith(f"{len(found):05d}-{found[-1][0].id}")
+    return found
+
+
+def todo_of(*strategies: str, learner: str = "logreg") -> Sequence[TrajectoryConfig]:
+    axes = {"dataset": ["digits"], "learner": [learner], "strategy": [*strategies], "seed": 3}
+    return parse_sweep({"name": "x", "axes": axes}).trajectories
+
+
+def test_trajectories_that_compute_for_themselves_come_one_by_one_in_their_order() -> None:
+    todo = todo_of("random", "margin", learner="svc")
+    found = suggested(cells_of(todo)[0])
+    assert [[member.id for member in trial] for trial in found] == [[t.id] for t in todo]
+    assert [trial[0].turn for trial in found] == [*range(6)]
+    assert json.loads(found[-1][0].trajectory)["seed"] == todo[-1].seed
+
+
+def test_light_ones_share_trials_and_keep_their_turn_beside_others() -> None:
+    todo = todo_of("random", "tests.cluster.nearest:Nearest", "entropy")
+    light = [t.id for t in todo if t.light]
+    found = [[member.id for member in trial] for trial in suggested(cells_of(todo, slots=2)[0])]
+    assert [trial for trial in found if len(trial) > 1] == [light[:2], light[2:4], light[4:]]
+    assert [id for trial in found for id in trial if id not in light] == [t.id for t in todo if not t.light]
+    first = [todo.index(next(t for t in todo if t.id == trial[0])) for trial in found]
+    assert first == sorted(first)
+
+
+def test_what_broke_off_comes_first_and_alone_and_the_end_waits_for_what_may_yet() -> None:
+    todo = todo_of("random")
+    cells, again = cells_of(todo)
+    assert [member.id for member in read_members(cells.suggest("a"))] == [t.id for t in todo[:2]]
+    again.append(todo[0])
+    assert [member.id for member in read_members(cells.suggest("b"))] == [todo[0].id]
+    assert [member.id for member in read_members(cells.suggest("c"))] == [todo[2].id]
+    cells.on_trial_complete("c")
+    assert cells.suggest("c") is None
+    cells.on_trial_complete("a")
+    assert cells.suggest("c") is None
+    again.append(todo[1])
+    assert [member.id for member in read_members(cells.suggest("c"))] == [todo[1].id]
+    cells.on_trial_complete("b", error=True)
+    cells.on_trial_complete("c")
+    assert cells.suggest("d") == Searcher.FINISHED
 
 
 def test_finished_trials_are_forgotten_and_the_others_run_in_turn() -> None:
