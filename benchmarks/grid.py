@@ -42,7 +42,7 @@ from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
 SIDES = ("ours", "usual", "converged", "own", "one process")
-TRIALS = 4  # that `ours` runs at a time on two cores
+AT_ONCE = 16  # trajectories that `ours` runs at a time on two cores: eight in each of two trials
 
 
 class Grid(NamedTuple):
@@ -97,7 +97,7 @@ def run_ours(grid: Grid) -> dict[str, Any]:
         "trials_seconds": float(printed[1]) if printed else None,
         "trajectories_per_hour": 3600 * grid.trajectories / wall,
         "extrapolated": False,
-        **watch.summary(),
+        **memory_of(watch, AT_ONCE // 2),
         # Seconds a strategy's trajectories waited for each phase: several run at a time, so more than wall time in sum.
         "waited": {str(strategy): row for strategy, row in phases.round(2).to_dict("index").items()},
         "accuracy": {
@@ -116,7 +116,7 @@ def run_one_process(grid: Grid) -> dict[str, Any]:
             "protocol": grid.protocol,
             "strategies": grid.strategies,
             "seeds": grid.seeds,
-            "at_once": TRIALS,
+            "at_once": AT_ONCE,
         }
         command = [sys.executable, "-m", "benchmarks.grid_sides", json.dumps(task)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -126,7 +126,14 @@ def run_one_process(grid: Grid) -> dict[str, Any]:
         raise SystemExit("one process failed")
     found = json.loads(text.splitlines()[-1])
     rate = 3600 * grid.trajectories / found["wall_seconds"]
-    return {**found, "trajectories_per_hour": rate, "extrapolated": False, **watch.summary()}
+    return {**found, "trajectories_per_hour": rate, "extrapolated": False, **memory_of(watch, AT_ONCE)}
+
+
+def memory_of(watch: Watch, together: int = 1) -> dict[str, Any]:
+    """What was seen of processes that run `together` trajectories each."""
+    found = watch.summary()
+    at_once = found["processes_at_once"] * together
+    return {**found, "at_once": at_once, "private_mb_a_trajectory": round(found["private_mb"] / at_once, 1)}
 
 
 def run_side(side: str, grid: Grid, cores: int, cap: float) -> dict[str, Any]:
@@ -174,7 +181,7 @@ def run_processes(side: str, grid: Grid, at_once: int, cap: float) -> dict[str, 
             for key in order
             if (path := Path(folder, f"{key[0]}-{key[1]}.jsonl")).exists()
         }
-    return process_result(grid, lines, wall, at_once) | watch.summary()
+    return process_result(grid, lines, wall, at_once) | memory_of(watch)
 
 
 def process_result(
@@ -209,7 +216,7 @@ def compare(grid: Grid, sides: dict[str, Any]) -> dict[str, Any]:
         other = sides[name]
         found[name] = {
             "trajectories_per_hour": ours["trajectories_per_hour"] / other["trajectories_per_hour"],
-            "private_memory": other["private_mb_mean"] / ours["private_mb_mean"] if ours["private_mb_mean"] else None,
+            "private_memory": other["private_mb_a_trajectory"] / ours["private_mb_a_trajectory"],
             "curves": {
                 s: curves(ours["accuracy"][s], other["accuracy"][s]) for s in grid.strategies if other["accuracy"][s]
             },

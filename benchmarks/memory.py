@@ -81,11 +81,11 @@ class Watch:
             self.private.append(sizes)
 
     def summary(self) -> dict[str, Any]:
-        """Peak of the machine over its state before, and private memory per process when all together had most."""
-        fullest = max(self.private, key=sum, default=[0.0])
+        """Peak of the machine over its state before, and private memory of processes when all had most."""
+        fullest = max(self.private, key=sum, default=[0.0])  # one number a process
         return {
             "machine_peak_mb": round(self.before_mb - self.lowest_mb, 1),
-            "processes_at_once": max(map(len, self.private), default=0),
+            "processes_at_once": len(fullest),
+            "private_mb": round(sum(fullest), 1),
             "private_mb_largest": round(max(map(max, self.private), default=0.0), 1),
-            "private_mb_mean": round(sum(fullest) / len(fullest), 1),
         }

@@ -153,8 +153,8 @@ def grid(result: dict[str, Any]) -> str:
             rows.append(
                 (
                     name, names[side], f"{found['wall_seconds']:.0f}", f"{mark}{found['trajectories_per_hour']:.0f}",
-                    f"{mark}{ratio:.1f}x" if ratio else "", found["processes_at_once"],
-                    f"{found['machine_peak_mb']:.0f}", f"{found['private_mb_mean']:.0f}", _largest_gap(compared),
+                    f"{mark}{ratio:.1f}x" if ratio else "", found["at_once"],
+                    f"{found['machine_peak_mb']:.0f}", f"{found['private_mb_a_trajectory']:.0f}", _largest_gap(compared),
                 )
             )  # fmt: skip
         size = entry["grid"]
@@ -191,27 +191,27 @@ def _largest_gap(compared: dict[str, Any]) -> str:
 def trial_memory(result: dict[str, Any]) -> str:
     rows = [
         (
-            c["trajectories"], f"{c['trial_private_mb_mean']:.0f}", f"{c['trial_private_mb_largest']:.0f}",
-            f"{c['trial_proportional_mb_mean']:.0f}", f"{c['machine_mb_peak'] / 1024:.1f}", f"{c['rounds_per_second']:.1f}",
-            " to ".join(map(str, c["rounds_fewest_and_most"])),
+            c["trajectories"], c["trial_processes"], f"{c['trial_private_mb']:.0f}", f"{c['trial_private_mb_a_trajectory']:.1f}",
+            f"{c['machine_mb_peak'] / 1024:.1f}", f"{c['rounds_per_second']:.1f}", " to ".join(map(str, c["rounds_fewest_and_most"])),
         )
         for c in result["cells"]
     ]  # fmt: skip
     head = (
-        "at once",
-        "private MB a trial, mean",
-        "largest",
-        "proportional MB",
+        "trajectories at once",
+        "trial processes",
+        "their private MB",
+        "a trajectory",
         "machine GiB",
         "rounds/s",
         "rounds each meanwhile",
     )
+    grown = {name: f"{mb:.1f} MB" for name, mb in result["machine_mb_per_extra_trajectory"].items()}
     return f"""## Memory of a further trajectory
 
 {where(result["machine"])} `python -m benchmarks.trial_memory`
 
-Logistic regression with entropy on the CIFAR-10 features, each trajectory in a trial process of its own: **{result["cells"][-1]["trial_private_mb_mean"]:.0f} MB private** with
-{result["cells"][-1]["trajectories"]} at once; the machine's peak grows by {result.get("machine_mb_per_extra_trajectory", float("nan")):.0f} MB with each further one.
+Logistic regression with entropy on the CIFAR-10 features. With each further trajectory the machine's peak grows by **{grown.get("shared", "-")}**
+where trajectories share two trial processes, and by {grown.get("alone", "-")} where each has its own (`together: 1`).
 
 {table(head, rows)}"""
 

@@ -1,8 +1,9 @@
 """Memory of 1, 10 and 50 trajectories at once on one machine: logistic regression on CIFAR-10 features.
 
-Each is a real trajectory (entropy, 100 labels a round) in a trial process of its own; fits and scores are the services'
-work. A count is measured once all its trials have recorded a round, and then until each has gone on, so that they are
-seen to make progress together; the run is then stopped as Ctrl-C does.
+Each is a real trajectory (entropy, 100 labels a round); fits and scores are the services' work. They share two trial
+processes, and in a second series have one each. A count is measured once all its trajectories have recorded a round,
+and then until each has gone on, so that they are seen to make progress together; the run is then stopped as Ctrl-C
+does.
 
     RAY_AL_DATA=<folder with cifar10_effnetlite0_pca256.npz> python -m benchmarks.trial_memory
 """
@@ -30,14 +31,20 @@ DATA = "cifar10_effnetlite0_pca256"
 TIMEOUT = 900
 
 
-def write_sweep(folder: Path, count: int, cores: int) -> Path:
+def write_sweep(folder: Path, count: int, cores: int, shared: bool) -> Path:
     """A sweep of `count` long trajectories that all run at once on half of the cores; scorers take the other half."""
+    trials = min(count, 2) if shared else count
     raw = {
         "name": "memory",
         "storage": str(folder / "runs"),
         "axes": {"dataset": [DATA], "learner": ["logreg"], "strategy": ["entropy"], "seed": count},
         "protocol": {"initial": 100, "balanced": True, "batch": 100, "rounds": 400},
-        "resources": {"trial": {"cpus": round(max(cores // 2, 1) / count, 4) if count > 1 else 0.5}},
+        "resources": {
+            "trial": {
+                "cpus": round(max(cores // 2, 1) / max(trials, 2), 4),
+                "together": -(-count // trials),
+            }
+        },
     }
     path = folder / "memory.yaml"
     path.write_text(yaml.safe_dump(raw))
@@ -54,11 +61,18 @@ def rounds_of(folder: Path) -> dict[str, int]:
     }
 
 
-def measure(count: int, cores: int, more_rounds: int) -> dict[str, Any]:
-    """Memory while `count` trials run, each for `more_rounds` rounds after all of them began."""
+def measure(count: int, cores: int, more_rounds: int, shared: bool) -> dict[str, Any]:
+    """Memory while `count` trajectories run, each for `more_rounds` rounds after all of them began."""
     with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as name:
         folder = Path(name)
-        command = [sys.executable, "-m", "ray_al", "run", str(write_sweep(folder, count, cores)), "--no-dashboard"]
+        command = [
+            sys.executable,
+            "-m",
+            "ray_al",
+            "run",
+            str(write_sweep(folder, count, cores, shared)),
+            "--no-dashboard",
+        ]
         before = available_mb()
         started = time.monotonic()
         with open(folder / "log", "w+") as log:
@@ -89,10 +103,12 @@ def measure(count: int, cores: int, more_rounds: int) -> dict[str, Any]:
     return {
         "trajectories": count,
         "trial_processes": len(trials),
-        "trial_private_mb_mean": sum(private) / len(private),
+        "shared": shared,
+        "trial_private_mb": sum(private),
+        "trial_private_mb_a_trajectory": sum(private) / count,
         "trial_private_mb_largest": max(private),
-        "trial_proportional_mb_mean": sum(trial.pss for trial in trials) / MB / len(trials),
-        "trial_resident_mb_mean": sum(trial.rss for trial in trials) / MB / len(trials),
+        "trial_proportional_mb": sum(trial.pss for trial in trials) / MB,
+        "trial_resident_mb": sum(trial.rss for trial in trials) / MB,
         "services_private_mb": services,
         "machine_mb_peak": peak,
         "seconds_until_all_began": began - started,
@@ -124,16 +140,19 @@ def _until(process: subprocess.Popen[bytes], ready: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 10, 50])
+    parser.add_argument("--series", nargs="+", choices=("shared", "alone"), default=["shared", "alone"])
     parser.add_argument("--more-rounds", type=int, default=5)
     parser.add_argument("--out", default="benchmarks/results/trial_memory.json")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    cells = [measure(count, cores, options.more_rounds) for count in options.counts]
-    few, many = cells[0], cells[-1]
-    extra = many["trajectories"] - few["trajectories"]
-    result: dict[str, Any] = {"machine": machine(), "cells": cells}
-    if extra:
-        result["machine_mb_per_extra_trajectory"] = (many["machine_mb_peak"] - few["machine_mb_peak"]) / extra
+    result: dict[str, Any] = {"machine": machine(), "cells": [], "machine_mb_per_extra_trajectory": {}}
+    for name in options.series:
+        cells = [measure(count, cores, options.more_rounds, name == "shared") for count in options.counts]
+        result["cells"] += cells
+        few, many = cells[0], cells[-1]
+        if extra := many["trajectories"] - few["trajectories"]:
+            grown = many["machine_mb_peak"] - few["machine_mb_peak"]
+            result["machine_mb_per_extra_trajectory"][name] = grown / extra
     write_json(options.out, result)
 
 

@@ -36,7 +36,7 @@ class Choice:
         theirs = self.candidates.method
         return dataclasses.replace(
             own,
-            own=own.own or theirs.own,
+            light=own.light and theirs.light,
             neighbor_index=own.neighbor_index or theirs.neighbor_index,
             reads=tuple(dict.fromkeys([*own.reads, *theirs.reads])),
         )
@@ -70,7 +70,7 @@ class TrajectoryConfig:
     @property
     def light(self) -> bool:
         """Whether it mostly waits for services, so that threads of one process can run several."""
-        return self.learner.method.served and not self.strategy.method.own
+        return self.learner.method.served and self.strategy.method.light
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -25,7 +25,7 @@ class Method:
     on_images: bool | None = None  # whether its space holds images, or vectors; None: not checked
     neighbor_index: bool = False  # it asks the neighbor service
     served: bool = False  # fitted and applied by services: the trial's process stays light
-    own: bool = False  # a user's, of which nothing is known: whether threads can share it, how long it computes
+    light: bool = True  # a strategy that computes little itself, and may do so in threads of one process
     share_fits: bool = False  # a first fit takes long enough to be stored for others (`ShareableLearner`)
     version: int = 1  # part of every trajectory's identity: raise it when results change
     fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments that the row decides, not the user

@@ -144,7 +144,7 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         heads=frozenset(getattr(make, "heads", {"probs"})),
         reads=tuple(getattr(make, "reads", ())),
         neighbor_index=bool(getattr(make, "neighbor_index", False)),
-        own=True,
+        light=bool(getattr(make, "light", False)),
         share_fits=bool(getattr(make, "share_fits", False)),
         version=int(getattr(make, "version", 1)),
         injected=frozenset(getattr(make, "injected", ())),

@@ -22,3 +22,9 @@ class Nearest:
         assert not round.pool.inputs(space).flags.writeable
         anchors = round.rng.permutation(round.labeled.ids)[: round.take]
         return ask_pool(round.neighbors.nearest(space, round.pool.inputs(space, anchors), round.labeled.ids))
+
+
+class LightNearest(Nearest):
+    """The same, in threads of a process that trajectories share."""
+
+    light = True

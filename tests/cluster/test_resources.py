@@ -81,6 +81,7 @@ def test_trajectories_on_shares_of_gpus_and_own_methods_have_a_process_each() ->
     own = "tests.cluster.nearest:Nearest"
     for heavy in (_todo(OWN), _todo(SERVED, strategy=own), _todo("tests.cluster.centroids:Centroids")):
         assert not any(t.light for t in heavy)
+    assert all(t.light for t in _todo(SERVED, strategy="tests.cluster.nearest:LightNearest"))
 
 
 def test_gpus_bound_the_trials() -> None:
