@@ -1,8 +1,9 @@
 """One sweep of 10,000 short trajectories: does the driver slow down, or grow, from the first thousand to the last?
 
 Each trajectory is 2 rounds of `random` with a learner that does nothing, so that what is measured is the running
-itself. The sweep runs by `ray-al run`; then `plan`, `status`, `results` and `report` are timed on what it left.
-Writes benchmarks/results/scheduler_scale.json.
+itself; each has a trial. With `--learner logreg` they share trials, and fits are real ones. The sweep runs by `ray-al
+run`; then `plan`, `status`, `results` and `report` are timed on what it left. Writes
+benchmarks/results/scheduler_scale.json, or scheduler_scale_logreg.json.
 """
 
 from __future__ import annotations
@@ -96,11 +97,14 @@ def timed(*words: str) -> float:
     return time.perf_counter() - started
 
 
-def measure(trajectories: int, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(trajectories: int, rounds: int, seconds: float, learner: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as name:
         folder = Path(name)
         file = folder / "overhead.yaml"
-        file.write_text(yaml.safe_dump(sweep(str(folder / "runs"), trajectories, rounds, 0.0)))
+        raw = sweep(str(folder / "runs"), trajectories, rounds, 0.0)
+        if learner != "trivial":
+            raw["axes"]["learner"] = [learner]
+        file.write_text(yaml.safe_dump(raw))
         plan_before = timed("plan", str(file))
         timeline, ended = run(file, folder, seconds)
         where = str(folder / "runs" / "overhead")
@@ -114,6 +118,7 @@ def measure(trajectories: int, rounds: int, seconds: float) -> dict[str, Any]:
     return {
         "trajectories": trajectories,
         "rounds": rounds,
+        "learner": learner,
         "seconds": {
             "whole_command": ended,
             "to_first_trajectory": started,
@@ -139,10 +144,15 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--every", type=float, default=1.0, help="seconds between looks")
-    parser.add_argument("--out", default="benchmarks/results/scheduler_scale.json")
+    parser.add_argument("--learner", choices=("trivial", "logreg"), default="trivial")
+    parser.add_argument("--out", help="default: benchmarks/results/scheduler_scale.json, or with its learner's name")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT)
-    write_json(options.out, {"machine": machine(), **measure(options.trajectories, options.rounds, options.every)})
+    own = "" if options.learner == "trivial" else f"_{options.learner}"
+    found = measure(options.trajectories, options.rounds, options.every, options.learner)
+    write_json(
+        options.out or f"benchmarks/results/scheduler_scale{own}.json", {"machine": machine(), **found}, show=False
+    )
 
 
 if __name__ == "__main__":

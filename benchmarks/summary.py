@@ -222,11 +222,14 @@ def scheduler_scale(result: dict[str, Any]) -> str:
         (f"{p['trajectories']:,}", f"{p['per_minute']:.0f}", f"{p['driver_private_mb']:.0f}")
         for p in result["portions"]
     ]
-    return f"""## {result["trajectories"]:,} trajectories in one sweep
+    shared = result.get("learner", "trivial") != "trivial"
+    title, options = (", sharing trials", f" --learner {result['learner']}") if shared else ("", "")
+    does = f"`{result['learner']}` on digits" if shared else "a learner that does nothing, a trial each"
+    return f"""## {result["trajectories"]:,} trajectories in one sweep{title}
 
-{where(result["machine"])} `python -m benchmarks.scheduler_scale`
+{where(result["machine"])} `python -m benchmarks.scheduler_scale{options}`
 
-{result["rounds"]} rounds each of `random` with a learner that does nothing: **{result["trajectories_per_minute"]:.0f} trajectories a minute**, the last portion at
+{result["rounds"]} rounds each of `random` with {does}: **{result["trajectories_per_minute"]:.0f} trajectories a minute**, the last portion at
 **{100 * result["last_portion_to_first"]:.0f}%** of the first one's pace; the driver has {result["driver_private_mb_peak"]:.0f} MB of its own at its peak, the whole machine used {result["machine_mb_peak"] / 1024:.1f} GiB.
 First trajectory done after {s["to_first_trajectory"]:.0f} s; compaction and report {s["compaction_and_report"]:.0f} s; afterwards `plan` {s["plan_after"]:.1f} s, `status` {s["status_after"]:.1f} s,
 `results` {s["results_after"]:.1f} s, `report` {s["report_after"]:.1f} s, and `run` with nothing left to do {s["run_again_with_nothing_to_do"]:.1f} s. {result["result_files"]} result files, {result["result_mb"]:.1f} MB.
@@ -242,6 +245,7 @@ SECTIONS = {
     "grid": grid,
     "trial_memory": trial_memory,
     "scheduler_scale": scheduler_scale,
+    "scheduler_scale_logreg": scheduler_scale,
     "fused": scale.fused,
     "large_pool_10000000x512_float16": scale.large_pool,
     "large_pool_16000000x50_float32": scale.large_pool,
