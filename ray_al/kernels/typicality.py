@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
 
 from ray_al.kernels import blocks, distances
-from ray_al.kernels.compiled import compiled
+from ray_al.kernels.group_loops import STEP, finish, gather, to_squares
 from ray_al.kernels.products import multiply, scratch
 
 _ROWS, _COLUMNS = 1024, 4096
-_STEP = 64
-_CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
 def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> list[np.ndarray]:
@@ -39,119 +38,140 @@ def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> l
     groups = [blocks.check_ids(group, len(x), "groups") for group in groups]
     if _plain(x):
         x = blocks.borrow(x).numpy()  # compiled loops are made for arrays that may be written
-    tasks = [(group, start) for group in groups for start in range(0, len(group), _ROWS)]
-    parts = blocks.run(lambda task: _mean_distances(x, task[0], task[1], neighbors), tasks)
+    tasks = _tasks(groups, neighbors)
+    found = blocks.run(lambda parts: _mean_distances(x, parts, neighbors), tasks)
+    means = [np.full(len(group), np.inf) for group in groups]  # one item has no others
+    for parts, part_means in zip(tasks, found, strict=True):
+        for part, mean in zip(parts, part_means, strict=True):
+            means[part.number][part.start : part.start + part.rows] = mean
     with np.errstate(divide="ignore"):
-        values = 1 / np.concatenate([np.empty(0), *parts])
-    values = np.minimum(values, np.finfo(np.float32).max).astype(np.float32)
-    return np.split(values, np.cumsum([len(group) for group in groups])[:-1]) if groups else []
+        return [np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32) for mean in means]
 
 
-def _mean_distances(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) -> np.ndarray:
-    """(n,) float64, of rows start..start + _ROWS of one group; infinite where there are no others."""
-    stop = min(start + _ROWS, len(group))
-    count = min(neighbors, len(group) - 1)
-    if count == 0:
-        return np.full(stop - start, np.inf)
-    # Rows that need more than the compiled loop are read once from where they lie far apart.
-    far = len(group) <= _ROWS and not _plain(x)
-    rows, ids = (x[group], np.arange(len(group))) if far else (x, group)
-    # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
-    shift = distances.center(rows, ids)
-    nearest, norms = _nearest(rows, ids, start, stop, count, shift)
-    squares, close = np.empty((stop - start, count)), np.empty(stop - start, np.int64)
-    found = finish(nearest, norms, squares, close)
-    if found < 0:
-        for row in group:
+class _Part(NamedTuple):
+    """Up to _ROWS rows of a group, from `start` on."""
+
+    number: int
+    group: np.ndarray
+    start: int
+
+    @property
+    def rows(self) -> int:
+        return min(_ROWS, len(self.group) - self.start)
+
+
+def _tasks(groups: list[np.ndarray], neighbors: int) -> list[list[_Part]]:
+    """A part of a group that is long, or short groups of up to _ROWS rows together, all with as many neighbors: calls
+    for each alone would hold the interpreter's lock for much of the time."""
+    tasks: list[list[_Part]] = []
+    room, before = 0, 0
+    for number in np.argsort([len(group) for group in groups], kind="stable").tolist():
+        group = groups[number]
+        size, count = len(group), min(neighbors, len(group) - 1)
+        if size > _ROWS:
+            tasks += [[_Part(number, group, start)] for start in range(0, size, _ROWS)]
+        elif count > 0:
+            if size > room or count != before:
+                tasks.append([])
+                room, before = _ROWS, count
+            tasks[-1].append(_Part(number, group, 0))
+            room -= size
+    return tasks
+
+
+def _mean_distances(x: np.ndarray, parts: list[_Part], neighbors: int) -> list[np.ndarray]:
+    """(n,) float64 for each part: of its rows, to their nearest neighbors."""
+    count = min(neighbors, len(parts[0].group) - 1)
+    long = len(parts[0].group) > _ROWS
+    nearest, norms, shifts = _of_part(x, parts[0], count) if long else _of_groups(x, parts, count)
+    squares, close = np.empty(nearest.shape), np.empty(len(nearest), np.bool_)
+    if not finish(nearest, norms, squares, close):
+        _complain(x, parts)
+    ends = np.cumsum([part.rows for part in parts])
+    for part, end, shift in zip(parts, ends, shifts, strict=True):
+        rows = np.flatnonzero(close[end - part.rows : end])
+        if len(rows):
+            found = _nearest_in_double(x, part.group, part.start + rows, count, shift)
+            squares[end - part.rows + rows] = found
+    mean = np.add.reduce(np.sqrt(squares, out=squares), 1) / count
+    return np.split(mean, ends[:-1])
+
+
+def _complain(x: np.ndarray, parts: list[_Part]) -> NoReturn:
+    for part in parts:
+        for row in part.group:
             if not np.isfinite(x[row]).all():
                 raise ValueError(f"x is {x[row][~np.isfinite(x[row])][0]} in row {row}")
-        raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
-    if found:
-        close = close[:found]
-        squares[close] = _nearest_in_double(rows, ids, start + close, count, shift)
-    mean: np.ndarray = np.add.reduce(np.sqrt(squares, out=squares), 1) / count
-    return mean
+    largest = max(np.abs(x[part.group]).max() for part in parts)
+    raise ValueError(f"x is too large for squared distances: {largest}")
 
 
-def _nearest(
-    x: np.ndarray, group: np.ndarray, start: int, stop: int, count: int, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, count) float32 smallest squared distances of rows start..stop of the group to its others, ascending, less
-    the rows' squared norms (n,)."""
-    own, norms = _rows(x, group[start:stop], shift, "own")
-    whole, parts = len(group) <= _ROWS, []
+_Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(n, count) float32 smallest squared distances of rows to others of their group, ascending, less the rows' squared
+norms (n,) around the group's origin, (g, d) for each group. A point of the group as the origin keeps norms, and the
+rounding of the products, as small as the group."""
+
+
+def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
+    """Of whole groups."""
+    sizes = [part.rows for part in parts]
+    ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
+    starts = [0, *ends[:-1]]
+    rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
+    if _plain(x):
+        gather(x, np.concatenate([part.group for part in parts]), np.array(sizes), shifts, rows.numpy())
+    else:
+        rows.zero_()
+        for part, start, shift in zip(parts, starts, shifts, strict=True):
+            found = x[part.group]
+            shift[:] = distances.center(found)
+            blocks.float_rows(found, 0, part.rows, shift, rows[start : start + part.rows])
+    norms = _norms(rows)
+    table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
+    for start, end, size in zip(starts, ends, sizes, strict=True):
+        products = multiply(rows[start:end], rows[start:end], "products").numpy()
+        to_squares(products, norms[start:], size, 0, table[at : at + size])
+        at += size
+    table.partition(count - 1, axis=1)
+    own = np.concatenate([norms[start : start + size] for start, size in zip(starts, sizes, strict=True)])
+    return np.sort(table[:, :count], 1), own, shifts
+
+
+def _of_part(x: np.ndarray, part: _Part, count: int) -> _Nearest:
+    """Of a part of a group of any size."""
+    group, start, rows = part.group, part.start, part.rows
+    shift = distances.center(x, group)
+    own, norms = _rows(x, group[start : start + rows], shift, "own")
+    nearest = []
     for first in range(0, len(group), _COLUMNS):
         width = min(_COLUMNS, len(group) - first)
-        others, squares = (own, norms) if whole else _rows(x, group[first : first + width], shift, "others")
-        table = multiply(own, others, "typicality").numpy()[: stop - start]
-        to_squares(table, squares, width, start - first)
+        others, squares = _rows(x, group[first : first + width], shift, "others")
+        table = multiply(own, others, "products").numpy()[:rows]
+        to_squares(table, squares, width, start - first, table)
         table.partition(min(count, width) - 1, axis=1)
-        parts.append(np.sort(table[:, :count], 1))
-    nearest = parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts, 1), 1)[:, :count]
-    return nearest, norms[: stop - start]
+        nearest.append(table[:, :count])
+    return np.sort(np.concatenate(nearest, 1), 1)[:, :count], norms[:rows], shift[None]
 
 
 def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, room: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows `ids` less `shift`, and zeros up to a multiple of _STEP rows: products have few shapes. Their squared norms.
+    """Rows `ids` less `shift`, and zeros up to a multiple of STEP rows: products have few shapes. Their squared norms.
 
     In this thread's scratch memory of the name `room`.
     """
-    out = scratch(room, -(-len(ids) // _STEP) * _STEP, x.shape[1])
-    if _plain(x):
-        gather(x, ids, shift, out.numpy())
-    else:
-        out[len(ids) :] = 0
-        blocks.float_rows(x[ids], 0, len(ids), shift, out[: len(ids)])
-    norms: np.ndarray = torch.square(out, out=scratch("squares", *out.shape)).sum(1).numpy()
-    return out, norms
+    out = scratch(room, -(-len(ids) // STEP) * STEP, x.shape[1])
+    out[len(ids) :] = 0
+    blocks.float_rows(x[ids], 0, len(ids), shift, out[: len(ids)])
+    return out, _norms(out)
+
+
+def _norms(rows: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = torch.square(rows, out=scratch("squares", *rows.shape)).sum(1).numpy()
+    return found
 
 
 def _plain(x: np.ndarray) -> bool:
     """Whether rows are as compiled loops read them."""
     return x.dtype == np.float32 and x.flags.c_contiguous
-
-
-@compiled
-def gather(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
-    """out (m, d) = rows `ids` (n,) of x less shift (d,), and zeros after them."""
-    for i in range(len(ids)):
-        row, own = x[ids[i]], out[i]
-        for k in range(len(shift)):
-            own[k] = row[k] - shift[k]
-    out[len(ids) :] = 0
-
-
-@compiled
-def to_squares(table: np.ndarray, norms: np.ndarray, width: int, own: int) -> None:
-    """Products of rows (n, m) become their squared distances less the squared norms of the first, in place.
-
-    Infinite from column `width` on, and where a row meets itself: in the first at column `own`, if it is one.
-    """
-    for i in range(len(table)):
-        row = table[i]
-        for j in range(width):
-            row[j] = np.float32(-2.0) * row[j] + norms[j]
-        row[width:] = np.inf
-        if 0 <= own + i < width:
-            row[own + i] = np.inf
-
-
-@compiled
-def finish(nearest: np.ndarray, norms: np.ndarray, squares: np.ndarray, close: np.ndarray) -> int:
-    """squares (n, count) float64 = nearest + norms (n,), at least 0.
-
-    Returns the number of rows whose nearest is so close that the products' rounding shows; they come first in close
-    (n,). -1 where something is not finite.
-    """
-    found, total = 0, 0.0
-    for i in range(len(squares)):
-        for k in range(squares.shape[1]):
-            square = np.float64(nearest[i, k]) + np.float64(norms[i])
-            total += np.float64(0.0) * square  # 0 * NaN and 0 * inf are NaN
-            squares[i, k] = max(square, 0.0)
-        close[found] = i
-        found += squares[i, 0] < _CLOSE * np.float64(norms[i])
-    return found if total == 0 else -1
 
 
 def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:
