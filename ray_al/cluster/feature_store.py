@@ -71,8 +71,8 @@ class FeatureStore:
                 fits = rows.nbytes <= self._left
                 if fits:
                     self._left -= rows.nbytes
-                # As a plain array: numpy pickles a memory-mapped one by value, and every reader would hold a copy.
-                self._objects[artifact, name] = [ray.put(np.asarray(rows))] if fits else []
+                # A plain array: numpy pickles a numpy.memmap by value, and every reader would hold a copy.
+                self._objects[artifact, name] = [ray.put(rows)] if fits else []
             return self._objects[artifact, name]
 
 

@@ -97,9 +97,11 @@ def has_space(store: ArtifactStore, dataset: Dataset, spec: SpaceSpec, spaces: S
 
 
 def open_array(artifact: Artifact, split: str) -> np.ndarray:
-    """`<split>.npy` of an artifact ("pool", "test", "pool_labels", ...), memory-mapped and read-only."""
-    array: np.ndarray = np.load(artifact.path / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-    return array
+    """`<split>.npy` of an artifact ("pool", "test", "pool_labels", ...), memory-mapped and read-only.
+
+    A plain array: every slice of a numpy.memmap is Python code that holds the interpreter's lock.
+    """
+    return np.asarray(np.load(artifact.path / f"{split}.npy", mmap_mode="r", allow_pickle=False))
 
 
 def _build_pixels(folder: Path, dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -94,7 +94,10 @@ def _start_pool(count: int) -> ThreadPoolExecutor:
 
 
 def run(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return [work(item) for item in items], worked in parallel; inside a worker, in place."""
+    """Return [work(item) for item in items], worked in parallel; inside a worker, in place.
+
+    After an error no further item is begun. That of the first item that has one is raised, whichever came first.
+    """
     global _pool
     if getattr(_local, "worker", False):
         return [work(item) for item in items]
@@ -102,7 +105,47 @@ def run(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         if _pool is None:
             _pool = _start_pool(threads())
         pool = _pool
-    return list(pool.map(work, items))
+    shares = _Shares(work, list(items))
+    # One task per thread: a future for every item would hold the interpreter's lock longer than many items' work does.
+    futures = [pool.submit(shares.take) for _ in range(min(len(shares.items), threads()))]
+    try:
+        for number, future in enumerate(futures):
+            if number == 0 or not future.cancel():  # once one has ended nothing is left to those that have not begun
+                future.result()
+    finally:
+        shares.end()  # also where this thread is interrupted
+    return shares.joined()
+
+
+class _Shares(Generic[T, R]):
+    """Items that threads take one by one."""
+
+    def __init__(self, work: Callable[[T], R], items: list[T]) -> None:
+        self.work, self.items = work, items
+        self.results: list[Any] = [None] * len(items)
+        self.errors: dict[int, BaseException] = {}
+        self.numbers = iter(range(len(items)))  # each number goes to one thread: the interpreter's lock is held for it
+
+    def take(self) -> None:
+        for number in self.numbers:
+            try:
+                self.results[number] = self.work(self.items[number])
+            except BaseException as error:
+                self.errors[number] = error
+                self.end()
+
+    def end(self) -> None:
+        for _ in self.numbers:
+            pass
+
+    def joined(self) -> list[R]:
+        """The results. Items are begun in order, so the first that fails is always begun."""
+        if not self.errors:
+            return self.results
+        try:
+            raise self.errors[min(self.errors)]
+        finally:
+            self.errors.clear()  # they hold the frames that hold them
 
 
 def alone(work: Callable[[], R]) -> R:

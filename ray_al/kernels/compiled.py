@@ -37,20 +37,39 @@ def widened(bits: np.int16) -> np.float32:
     return np.int32(np.int32(bits) << np.int32(16)).view(np.float32)
 
 
-def number(value: Any) -> Any:
-    """A float32 as it is, and the bits of a bfloat16 as float32: for compiled loops over either."""
+def ordered(bits: Any) -> Any:
+    """Integers in the order of the numbers whose bits (bfloat16 in int16, float32 in int32) these are."""
     raise NotImplementedError  # compiled code has its own
 
 
-@numba.extending.overload(number, inline="always")
-def _number(value: Any) -> Callable[[Any], Any]:
-    def as_it_is(value: Any) -> Any:
-        return value
+def least_ordered(table: np.ndarray, bar: np.float32) -> Any:
+    """`ordered` of the least number of a table's kind that is at least `bar`."""
+    raise NotImplementedError
 
-    def of_bits(value: Any) -> Any:
-        return widened(value)
 
-    return of_bits if isinstance(value, numba.types.Integer) else as_it_is
+@numba.extending.overload(ordered, inline="always")
+def _ordered(bits: Any) -> Callable[[Any], Any]:
+    def of_half(bits: Any) -> Any:
+        return np.int16(bits ^ np.int16(np.int16(bits >> np.int16(15)) & np.int16(0x7FFF)))
+
+    def of_float(bits: Any) -> Any:
+        return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+    return of_half if bits.bitwidth == 16 else of_float
+
+
+@numba.extending.overload(least_ordered)
+def _least_ordered(table: Any, bar: Any) -> Callable[[Any, Any], Any]:
+    def of_float(table: Any, bar: Any) -> Any:
+        bits = np.float32(bar).view(np.int32)
+        return np.int32(-1) if bits == 0 else ordered(bits)  # -0 equals 0, and comes before it
+
+    def of_half(table: Any, bar: Any) -> Any:
+        bits = np.float32(bar).view(np.int32)
+        low = np.int32(-1) if bits == 0 else ordered(bits)
+        return np.int16((np.int64(low) + (0xFFFF if low > 0 else 0)) >> 16)  # the last digits of those below 0 are 1
+
+    return of_half if table.dtype.bitwidth == 16 else of_float
 
 
 @numba.njit(inline="always")

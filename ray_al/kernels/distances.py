@@ -12,6 +12,7 @@ from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled, sums
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
+_SAMPLE = 1024  # rows that a center is taken of
 LARGEST = float(np.finfo(np.float32).max) / 8  # squared norms, so that no bound overflows
 
 
@@ -119,21 +120,22 @@ def squares(rows: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
 
 
 def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
-    """(d,) float32 mean of up to 1024 of the rows `ids`, or of all, to move rows by: it makes the rounding of distances
-    small.
+    """(d,) float32 mean of up to _SAMPLE of the rows `ids`, or of all, to move rows by: it makes the rounding of
+    distances small.
 
     0 where it is not finite, for the check of all rows to find the value.
     """
     count = len(x) if ids is None else len(ids)
-    at = np.linspace(0, count - 1, min(count, 1024)).astype(np.int64)
-    at = at if ids is None else ids[at]
+    at = np.arange(count) if count <= _SAMPLE else np.linspace(0, count - 1, _SAMPLE).astype(np.int64)
+    at = at if ids is None else ids if count <= _SAMPLE else ids[at]
     total = np.zeros(x.shape[1])
     with np.errstate(all="ignore"):
         if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous:
             _add_rows(blocks.borrow(x).numpy(), at, total)
         else:
             total = x[at].sum(0, dtype=np.float64)
-        return np.nan_to_num((total / len(at)).astype(np.float32), posinf=0.0, neginf=0.0)
+        mean: np.ndarray = (total / len(at)).astype(np.float32)
+        return mean if np.isfinite(mean).all() else np.nan_to_num(mean, posinf=0.0, neginf=0.0)
 
 
 @compiled

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
 
 from ray_al.kernels import blocks, heads
 from ray_al.kernels.budget import Budget
-from ray_al.kernels.compiled import compiled, number
+from ray_al.kernels.compiled import compiled, least_ordered, ordered
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.heads import GROUP, RowFactors, square
+from ray_al.kernels.heads import RowFactors, square
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.products import multiply
 
 KEPT_BYTES = Budget(1 << 28)  # of what is kept of matrices for their next clusterings
-_TABLE = 1 << 19  # bytes of a block's products: they stay in the second cache
+_TABLE = 1 << 22  # bytes of a block's products
 
 
 class NearestCenter:
@@ -47,24 +48,23 @@ class NearestCenter:
         moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
         others = blocks.alone(lambda: heads.of_points(moved, self.directions, self._dtype))
 
+        kept, whole = self._rows, self.space.matrix.whole
+        sure = np.empty(0, np.float32) if kept is None else kept.sure(others)
+
         def work(start: int, stop: int) -> None:
-            rows = self.part(start, stop)
-            table = multiply(rows.factors, others.factors)
-            bits = table.view(torch.int16) if table.dtype == torch.bfloat16 else table
-            groups = bits.view(len(bits), -1, GROUP).numpy()
-            x = self.space.x[start:stop]
+            if kept is None:
+                rows = heads.of_rows(blocks.float_rows(self.space.x, start, stop, self.space.shift), None, self._dtype)
+                factors, own = rows.factors, rows.sure(others)
+            else:
+                factors, own = kept.factors[start:stop], sure[start:stop]
+            table = multiply(factors, others.factors, "nearest")
+            bits = table.view(torch.int16 if table.dtype == torch.bfloat16 else torch.int32).numpy()
             # A copy where rows are not side by side: the compiled loop has other last bits for them.
-            raw = x if x.dtype == np.float32 and x.flags.c_contiguous else blocks.float_rows(x, 0, len(x)).numpy()
-            sure = rows.sure(others)
-            find_nearest(groups, sure, others.rounding, raw, points, nearest[start:stop], least[start:stop])
+            raw = blocks.float_rows(self.space.x, start, stop).numpy() if whole is None else whole[start:stop]
+            find_nearest(bits, own, others.rounding, raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)
         return nearest, least
-
-    def part(self, start: int, stop: int) -> RowFactors:
-        if self._rows is None:
-            return heads.of_rows(blocks.float_rows(self.space.x, start, stop, self.space.shift), None, self._dtype)
-        return RowFactors(*(part[start:stop] for part in self._rows))  # type: ignore[arg-type]
 
 
 _Heads = tuple[torch.Tensor | None, RowFactors | None]  # directions, and what bounds need of the rows; or nothing helps
@@ -144,56 +144,48 @@ def find_nearest(
     """nearest (n,) and least (n,), in place, of rows (n, d) among centers (K, d).
 
     Args:
-        table: (n, K / GROUP, GROUP) products of `heads`, or the bits of bfloat16; K rounded up.
+        table: (n, K) bits of the products of `heads`; K rounded up.
         sure: (n,) of `heads.RowFactors`; rounding: of `heads.PointFactors`.
     """
-    n, groups, _ = table.shape
     half = np.float32(0.5)
-    left = np.empty(GROUP, np.int32)
-    for j in range(n):
-        own = nearest[j] if nearest[j] >= 0 else largest(table, j)
+    flags, left = np.empty(table.shape[1], np.uint8), np.empty(table.shape[1] + 1, np.int32)
+    for j in range(len(table)):
+        own = nearest[j] if nearest[j] >= 0 else largest(table[j], flags, left)
         best = square(rows[j], centers[own])
         bar = (sure[j] - best) * half
-        bar -= rounding * abs(bar)
-        for g in range(groups):
-            if count_above(table, j, g, bar) == 0:
+        low = least_ordered(table, bar - rounding * abs(bar))
+        for k in range(reaching(table[j], low, flags, left)):
+            c = left[k]
+            if ordered(table[j, c]) < low or c == own:
                 continue
-            count = 0
-            for i in range(GROUP):  # without a branch, whose way nobody could guess
-                left[count] = i
-                count += number(table[j, g, i]) >= bar
-            for k in range(count):
-                c = np.int32(g * GROUP + left[k])
-                if number(table[j, g, left[k]]) < bar or c == own:
-                    continue
-                found = square(rows[j], centers[c])
-                if found < best or (found == best and c < own):
-                    best, own = found, c
-                    bar = (sure[j] - best) * half
-                    bar -= rounding * abs(bar)
+            found = square(rows[j], centers[c])
+            if found < best or (found == best and c < own):
+                best, own = found, c
+                bar = (sure[j] - best) * half
+                low = least_ordered(table, bar - rounding * abs(bar))
         nearest[j], least[j] = own, best
 
 
 @compiled
-def largest(table: np.ndarray, j: int) -> np.int32:
-    """The place of the first largest number of row j."""
-    tops = np.full(GROUP, -np.inf, np.float32)
-    for g in range(table.shape[1]):
-        for i in range(table.shape[2]):
-            tops[i] = max(tops[i], number(table[j, g, i]))
-    top = tops.max()
-    for g in range(table.shape[1]):
-        if count_above(table, j, g, top):
-            for i in range(GROUP):
-                if number(table[j, g, i]) == top:
-                    return np.int32(g * GROUP + i)
-    return np.int32(0)  # NaN alone
+def reaching(row: np.ndarray, low: Any, flags: np.ndarray, left: np.ndarray) -> int:
+    """How many numbers of a row of bits (K,) come at or after `low` in their order; their places come first in left
+    (K + 1,). flags is room for K bytes; K is a multiple of 8."""
+    for i in range(len(row)):
+        flags[i] = ordered(row[i]) >= low
+    count, words = 0, flags.view(np.uint64)
+    for word in range(len(words)):
+        if words[word]:
+            for i in range(8 * word, 8 * word + 8):  # without a branch, whose way nobody could guess
+                left[count] = i
+                count += flags[i]
+    return count
 
 
 @compiled
-def count_above(table: np.ndarray, j: int, g: int, bar: np.float32) -> np.uint8:
-    """How many numbers of a group are at least `bar`."""
-    count = np.uint8(0)
-    for i in range(table.shape[2]):  # GROUP: as a constant it would be unrolled, and not vectorized
-        count = np.uint8(count + np.uint8(number(table[j, g, i]) >= bar))
-    return count
+def largest(row: np.ndarray, flags: np.ndarray, left: np.ndarray) -> np.int32:
+    """The place of the first largest number of a row of bits, with room as for `reaching`."""
+    top = ordered(row[0])
+    for i in range(len(row)):
+        top = max(top, ordered(row[i]))
+    reaching(row, top, flags, left)
+    return left[0]

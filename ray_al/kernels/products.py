@@ -53,7 +53,8 @@ def multiply(one: torch.Tensor, other: torch.Tensor, room: str = "") -> torch.Te
     it, the result lies in this thread's scratch memory of the name `room`, if one is given.
     """
     if _linear is None or one.dtype != torch.float32:
-        out = scratch(room, len(one), len(other)) if room else None
+        make = half_scratch if one.dtype == torch.bfloat16 else scratch
+        out = make(room, len(one), len(other)) if room else None
         return torch.mm(one, other.T, out=out)
     return _linear(one, other, None, "none", [], "")
 

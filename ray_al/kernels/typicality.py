@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
 
 from ray_al.kernels import blocks, distances
-from ray_al.kernels.products import multiply
+from ray_al.kernels.group_loops import STEP, finish, gather, to_squares
+from ray_al.kernels.products import multiply, scratch
 
 _ROWS, _COLUMNS = 1024, 4096
-_STEP = 64
-_CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
 def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> list[np.ndarray]:
@@ -36,67 +36,142 @@ def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> l
     if neighbors < 1:
         raise ValueError(f"neighbors is {neighbors}, but it must be at least 1")
     groups = [blocks.check_ids(group, len(x), "groups") for group in groups]
-    tasks = [(group, start) for group in groups for start in range(0, len(group), _ROWS)]
-    parts = iter(blocks.run(lambda task: _typicality(x, task[0], task[1], neighbors), tasks))
-    out = []
-    for group in groups:
-        pieces = [next(parts) for _ in range(0, len(group), _ROWS)]
-        out.append(np.concatenate(pieces) if pieces else np.empty(0, np.float32))
-    return out
+    if _plain(x):
+        x = blocks.borrow(x).numpy()  # compiled loops are made for arrays that may be written
+    tasks = _tasks(groups, neighbors)
+    found = blocks.run(lambda parts: _mean_distances(x, parts, neighbors), tasks)
+    means = [np.full(len(group), np.inf) for group in groups]  # one item has no others
+    for parts, part_means in zip(tasks, found, strict=True):
+        for part, mean in zip(parts, part_means, strict=True):
+            means[part.number][part.start : part.start + part.rows] = mean
+    with np.errstate(divide="ignore"):
+        return [np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32) for mean in means]
 
 
-def _typicality(x: np.ndarray, group: np.ndarray, start: int, neighbors: int) -> np.ndarray:
-    """Of rows start..start + _ROWS of one group."""
-    stop = min(start + _ROWS, len(group))
-    count = min(neighbors, len(group) - 1)
-    if count == 0:
-        return np.zeros(stop - start, np.float32)
-    # Read once from where they lie far apart.
-    rows, ids = (x[group], np.arange(len(group))) if len(group) <= _ROWS else (x, group)
-    # A point of the group as the origin keeps norms, and the rounding of the products, as small as the group.
-    shift = distances.center(rows, ids)
-    squares, norms = _nearest(rows, ids, start, stop, count, shift)
-    if not np.isfinite(squares).all():
-        for row in group:
+class _Part(NamedTuple):
+    """Up to _ROWS rows of a group, from `start` on."""
+
+    number: int
+    group: np.ndarray
+    start: int
+
+    @property
+    def rows(self) -> int:
+        return min(_ROWS, len(self.group) - self.start)
+
+
+def _tasks(groups: list[np.ndarray], neighbors: int) -> list[list[_Part]]:
+    """A part of a group that is long, or short groups of up to _ROWS rows together, all with as many neighbors: calls
+    for each alone would hold the interpreter's lock for much of the time."""
+    tasks: list[list[_Part]] = []
+    room, before = 0, 0
+    for number in np.argsort([len(group) for group in groups], kind="stable").tolist():
+        group = groups[number]
+        size, count = len(group), min(neighbors, len(group) - 1)
+        if size > _ROWS:
+            tasks += [[_Part(number, group, start)] for start in range(0, size, _ROWS)]
+        elif count > 0:
+            if size > room or count != before:
+                tasks.append([])
+                room, before = _ROWS, count
+            tasks[-1].append(_Part(number, group, 0))
+            room -= size
+    return tasks
+
+
+def _mean_distances(x: np.ndarray, parts: list[_Part], neighbors: int) -> list[np.ndarray]:
+    """(n,) float64 for each part: of its rows, to their nearest neighbors."""
+    count = min(neighbors, len(parts[0].group) - 1)
+    long = len(parts[0].group) > _ROWS
+    nearest, norms, shifts = _of_part(x, parts[0], count) if long else _of_groups(x, parts, count)
+    squares, close = np.empty(nearest.shape), np.empty(len(nearest), np.bool_)
+    if not finish(nearest, norms, squares, close):
+        _complain(x, parts)
+    ends = np.cumsum([part.rows for part in parts])
+    for part, end, shift in zip(parts, ends, shifts, strict=True):
+        rows = np.flatnonzero(close[end - part.rows : end])
+        if len(rows):
+            found = _nearest_in_double(x, part.group, part.start + rows, count, shift)
+            squares[end - part.rows + rows] = found
+    mean = np.add.reduce(np.sqrt(squares, out=squares), 1) / count
+    return np.split(mean, ends[:-1])
+
+
+def _complain(x: np.ndarray, parts: list[_Part]) -> NoReturn:
+    for part in parts:
+        for row in part.group:
             if not np.isfinite(x[row]).all():
                 raise ValueError(f"x is {x[row][~np.isfinite(x[row])][0]} in row {row}")
-        raise ValueError(f"x is too large for squared distances: {np.abs(x[group]).max()}")
-    close = np.flatnonzero(squares[:, 0] < _CLOSE * norms)
-    if len(close):
-        squares[close] = _nearest_in_double(rows, ids, start + close, count, shift)
-    mean = np.sqrt(squares).mean(1)  # (n,)
-    with np.errstate(divide="ignore"):
-        return np.minimum(1 / mean, np.finfo(np.float32).max).astype(np.float32)
+    largest = max(np.abs(x[part.group]).max() for part in parts)
+    raise ValueError(f"x is too large for squared distances: {largest}")
 
 
-def _nearest(
-    x: np.ndarray, group: np.ndarray, start: int, stop: int, count: int, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, count) float64 smallest squared distances of rows start..stop of the group to its others, ascending, and (n,)
-    squared norms."""
-    whole = len(group) <= _ROWS
-    own = _rows(x, group[start:stop], shift)
-    parts = []
+_Nearest = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(n, count) float32 smallest squared distances of rows to others of their group, ascending, less the rows' squared
+norms (n,) around the group's origin, (g, d) for each group. A point of the group as the origin keeps norms, and the
+rounding of the products, as small as the group."""
+
+
+def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
+    """Of whole groups."""
+    sizes = [part.rows for part in parts]
+    ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
+    starts = [0, *ends[:-1]]
+    rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
+    if _plain(x):
+        gather(x, np.concatenate([part.group for part in parts]), np.array(sizes), shifts, rows.numpy())
+    else:
+        rows.zero_()
+        for part, start, shift in zip(parts, starts, shifts, strict=True):
+            found = x[part.group]
+            shift[:] = distances.center(found)
+            blocks.float_rows(found, 0, part.rows, shift, rows[start : start + part.rows])
+    norms = _norms(rows)
+    table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
+    for start, end, size in zip(starts, ends, sizes, strict=True):
+        products = multiply(rows[start:end], rows[start:end], "products").numpy()
+        to_squares(products, norms[start:], size, 0, table[at : at + size])
+        at += size
+    table.partition(count - 1, axis=1)
+    own = np.concatenate([norms[start : start + size] for start, size in zip(starts, sizes, strict=True)])
+    return np.sort(table[:, :count], 1), own, shifts
+
+
+def _of_part(x: np.ndarray, part: _Part, count: int) -> _Nearest:
+    """Of a part of a group of any size."""
+    group, start, rows = part.group, part.start, part.rows
+    shift = distances.center(x, group)
+    own, norms = _rows(x, group[start : start + rows], shift, "own")
+    nearest = []
     for first in range(0, len(group), _COLUMNS):
-        others = own if whole else _rows(x, group[first : first + _COLUMNS], shift)
         width = min(_COLUMNS, len(group) - first)
-        norms = others.square().sum(1)
-        norms[width:] = torch.inf
-        table = multiply(own, others)[: stop - start].mul_(-2).add_(norms).numpy()
-        here = np.arange(max(start, first), min(stop, first + width))
-        table[here - start, here - first] = np.inf  # not itself
+        others, squares = _rows(x, group[first : first + width], shift, "others")
+        table = multiply(own, others, "products").numpy()[:rows]
+        to_squares(table, squares, width, start - first, table)
         table.partition(min(count, width) - 1, axis=1)
-        parts.append(table[:, :count])
-    nearest = np.sort(np.concatenate(parts, 1), 1)[:, :count]
-    squares = own[: stop - start].square().sum(1).double().numpy()
-    return np.maximum(nearest + squares[:, None], 0), squares
+        nearest.append(table[:, :count])
+    return np.sort(np.concatenate(nearest, 1), 1)[:, :count], norms[:rows], shift[None]
 
 
-def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray) -> torch.Tensor:
-    """Rows `ids` less `shift`, and zeros up to a multiple of _STEP rows: products have few shapes."""
-    out = torch.zeros((-(-len(ids) // _STEP) * _STEP, x.shape[1]))
+def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, room: str) -> tuple[torch.Tensor, np.ndarray]:
+    """Rows `ids` less `shift`, and zeros up to a multiple of STEP rows: products have few shapes. Their squared norms.
+
+    In this thread's scratch memory of the name `room`.
+    """
+    out = scratch(room, -(-len(ids) // STEP) * STEP, x.shape[1])
+    out[len(ids) :] = 0
     blocks.float_rows(x[ids], 0, len(ids), shift, out[: len(ids)])
-    return out
+    return out, _norms(out)
+
+
+def _norms(rows: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = torch.square(rows, out=scratch("squares", *rows.shape)).sum(1).numpy()
+    return found
+
+
+def _plain(x: np.ndarray) -> bool:
+    """Whether rows are as compiled loops read them."""
+    return x.dtype == np.float32 and x.flags.c_contiguous
 
 
 def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -101,8 +102,38 @@ def test_results_come_in_order_and_errors_come_through(restore_threads):
     blocks.set_threads(2)
     assert blocks.map_blocks(lambda a, b: (a, b), 10, 4) == [(0, 4), (4, 8), (8, 10)]
     assert blocks.run(lambda _: blocks.run(lambda item: item, range(3)), range(4)) == [[0, 1, 2]] * 4  # no deadlock
+    assert blocks.run(str, []) == []
+    assert blocks.alone(lambda: 3) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_the_error_of_the_first_item_is_raised_and_no_further_item_begins(restore_threads, first):
+    blocks.set_threads(2)
+    late, begun = threading.Event(), []
+
+    def work(item):
+        begun.append(item)
+        if item == first:
+            assert late.wait(30)  # the next item's error comes before
+            raise ZeroDivisionError
+        if item == first + 1:
+            late.set()
+            raise KeyError(item)
+
     with pytest.raises(ZeroDivisionError):
-        blocks.run(lambda item: 1 // item, [1, 0])
+        blocks.run(work, range(1000))
+    assert sorted(begun) == list(range(first + 2))
+    assert blocks.run(str, range(3)) == ["0", "1", "2"]  # the pool works on
+
+
+def test_small_work_does_not_wait_for_anothers_long_item(restore_threads):
+    blocks.set_threads(2)
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as caller:
+        long = caller.submit(blocks.alone, lambda: done.wait(30))
+        assert blocks.run(str, range(5)) == ["0", "1", "2", "3", "4"]
+        done.set()
+        assert long.result()
 
 
 def test_threads_from_the_environment(monkeypatch):

@@ -110,6 +110,56 @@ def test_typicality_of_a_group_longer_than_a_block():
     np.testing.assert_allclose(value[rows], 1 / np.sort(table, 1)[:, :3].mean(1), rtol=1e-3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 3, 20, 21, 64, 65, 300, 1023, 1024, 1025, 2500]), min_size=1, max_size=6),
+    neighbors=st.sampled_from([1, 20, 70]),
+    kind=st.sampled_from(["<f4", "<f2", "u1"]),
+    seed=st.integers(0, 99),
+)
+def test_a_group_has_the_same_bits_alone_and_among_others(sizes, neighbors, kind, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(100, 30, (3000, 17)).clip(0, 255).astype(kind)
+    x[1500:1600] = x[:100]
+    groups = [rng.choice(3000, size, replace=False) for size in sizes]
+    values = typicality(x, groups, neighbors)
+    assert [len(value) for value in values] == sizes
+    for group, value in zip(groups, values, strict=True):
+        np.testing.assert_array_equal(value, typicality(x, [group], neighbors)[0])
+        rows, count = group[:: max(1, len(group) // 5)], min(neighbors, len(group) - 1)
+        if count < 1:
+            continue
+        table = distances(x[rows], x[group])
+        table[rows[:, None] == group] = np.inf
+        mean = np.sort(table, 1)[:, :count].mean(1)
+        found = value[:: max(1, len(group) // 5)]
+        assert (found[mean == 0] == np.finfo(np.float32).max).all()
+        np.testing.assert_allclose(found[mean > 0], 1 / mean[mean > 0], rtol=1e-3)
+
+
+def test_typicality_does_not_depend_on_where_rows_lie(tmp_path):
+    x = np.random.default_rng(0).standard_normal((3000, 33)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    moved = np.empty(x.size + 1, np.float32)[1:].reshape(x.shape)
+    moved[:] = x
+    groups = [np.arange(0, 3000, 7), np.arange(1500), np.arange(40)]
+    for other in (np.load(tmp_path / "x.npy", mmap_mode="r"), moved, np.asfortranarray(x)):
+        for a, b in zip(typicality(x, groups, 9), typicality(other, groups, 9), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("size", [10, 1500])
+def test_values_that_have_no_distances_are_named(size):
+    x = np.random.default_rng(0).standard_normal((2000, 5)).astype(np.float32)
+    groups = [np.arange(1900, 1910), np.arange(size), np.arange(1950, 1960)]
+    x[7, 3] = np.nan
+    with pytest.raises(ValueError, match="x is nan in row 7"):
+        typicality(x, groups, 3)
+    x[7, 3] = 3e38
+    with pytest.raises(ValueError, match="too large for squared distances"):
+        typicality(x, groups, 3)
+
+
 def test_bad_input_names_the_value():
     x = np.zeros((5, 2), np.float32)
     for clusters in (0, 6):

@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_al.kernels import heads
+from ray_al.kernels.compiled import least_ordered
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.nearest_center import NearestCenter
+from ray_al.kernels.nearest_center import NearestCenter, largest, reaching
 from ray_al.kernels.products import multiply
 
 
@@ -74,6 +76,31 @@ def test_bounds_rule_out_nothing_that_is_near(
     least = heads.bars(own.sure(others)[:, None], squares, others.rounding)
     assert (table[:, :35] >= least).all()
     assert (table[:, 35:] < least.min(1, keepdims=True)).all()  # what fills a group
+
+
+@numba.njit
+def _reaching(row: np.ndarray, bar: np.float32, flags: np.ndarray, left: np.ndarray) -> int:
+    return reaching(row, least_ordered(row, bar), flags, left)
+
+
+_SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, 1.00390625, -1.00390625]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    row=st.lists(st.sampled_from(_SPECIAL) | st.floats(width=32, allow_nan=False), min_size=1, max_size=40),
+    other=st.sampled_from(_SPECIAL) | st.floats(width=32, allow_nan=False),
+    own=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_bits_are_compared_as_their_numbers_are(row: list[float], other: float, own: bool, dtype: torch.dtype) -> None:
+    numbers = torch.tensor(row + [-np.inf] * (-len(row) % 8), dtype=torch.float32).to(dtype)
+    bar = numbers[len(row) // 2].float().item() if own else np.float32(other)
+    bits = numbers.view(torch.int16 if dtype == torch.bfloat16 else torch.int32).numpy()
+    flags, left = np.empty(len(bits), np.uint8), np.empty(len(bits) + 1, np.int32)
+    count = _reaching(bits, np.float32(bar), flags, left)
+    np.testing.assert_array_equal(left[:count], np.flatnonzero(numbers.float().numpy() >= bar))
+    assert numbers[largest(bits, flags, left)] == numbers.max()
 
 
 def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
