@@ -59,7 +59,7 @@ class Block:
 
     def some(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (.., d) float32, as they are, in memory of any alignment, and the places (m,) there of the block's rows
-        `at` (m,): for compiled loops."""
+        `at` (m,): for compiled loops. Valid until this thread's next call."""
         few = self._raw is None and 4 * len(at) <= self.stop - self.start
         if self._rows.whole is None and not few:
             return self.raw.numpy(), at

@@ -60,7 +60,7 @@ class NearestCenter:
             table = multiply(factors, others.factors, "nearest")
             bits = table.view(torch.int16 if table.dtype == torch.bfloat16 else torch.int32).numpy()
             # A copy where rows are not side by side: the compiled loop has other last bits for them.
-            raw = blocks.float_rows(self.space.x, start, stop).numpy() if whole is None else whole[start:stop]
+            raw = self.space.matrix.floats(start, stop).numpy() if whole is None else whole[start:stop]
             find_nearest(bits, own, others.rounding, raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)

@@ -83,8 +83,7 @@ class Rows:
         """(n, d) float32 rows, fit for products."""
         if self._direct:
             return blocks.borrow(self.x[start:stop])
-        out = scratch("raw", stop - start, self.width)
-        return blocks.float_rows(self.x, start, stop, out=out)
+        return blocks.float_rows(self.x, start, stop, out=scratch("raw", stop - start, self.width))
 
     def places(self, ids: np.ndarray) -> np.ndarray:
         """Where rows `ids` (n,) are in `x`."""
@@ -95,9 +94,10 @@ class Rows:
         return self.x[self.places(ids)]
 
     def found(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(.., d) float32 rows, in memory of any alignment, and the places (n,) among them of rows `ids`."""
+        """(.., d) float32 rows, valid until this thread's next call, and the places (n,) among them of rows `ids`."""
         if self.whole is None:
-            return blocks.float_rows(self.at(ids), 0, len(ids)).numpy(), np.arange(len(ids))
+            out = scratch("found", len(ids), self.width)
+            return blocks.float_rows(self.at(ids), 0, len(ids), out=out).numpy(), np.arange(len(ids))
         return self.whole, self.places(ids)
 
     @property

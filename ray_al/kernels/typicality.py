@@ -117,15 +117,12 @@ def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
     sizes = [part.rows for part in parts]
     ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
     starts = [0, *ends[:-1]]
+    ids = np.concatenate([part.group for part in parts])
+    if not _plain(x):
+        raw = scratch("raw", len(ids), x.shape[1])
+        x, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))
     rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
-    if _plain(x):
-        gather(x, np.concatenate([part.group for part in parts]), np.array(sizes), shifts, rows.numpy())
-    else:
-        rows.zero_()
-        for part, start, shift in zip(parts, starts, shifts, strict=True):
-            found = x[part.group]
-            shift[:] = distances.center(found)
-            blocks.float_rows(found, 0, part.rows, shift, rows[start : start + part.rows])
+    gather(x, ids, np.array(sizes), shifts, rows.numpy())
     norms = _norms(rows)
     table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
     for start, end, size in zip(starts, ends, sizes, strict=True):
