@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ray_al.kernels.compiled import compiled
+from ray_al.kernels.halves import wide
 
 STEP = 64  # groups' rows are filled up to multiples of it
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
@@ -14,7 +15,8 @@ _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in 
 def gather(x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray, out: np.ndarray) -> None:
     """out (m, d) = rows `ids` of x, group after group of `sizes` (g,), less their mean, which shifts (g, d) is set to.
 
-    After each group there are zeros up to a multiple of STEP rows. What is not finite in a mean is 0 in the shift.
+    After each group there are zeros up to a multiple of STEP rows. What is not finite in a mean is 0 in the shift. x is
+    of `readable`.
     """
     at, place = 0, 0
     for g in range(len(sizes)):
@@ -22,14 +24,14 @@ def gather(x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray
         for i in range(at, at + sizes[g]):
             row = x[ids[i]]
             for k in range(len(total)):
-                total[k] += np.float64(row[k])
+                total[k] += np.float64(wide(row[k]))
         for k in range(len(total)):
             mean = np.float32(total[k] / sizes[g])
             shift[k] = mean if np.isfinite(mean) else np.float32(0.0)
         for i in range(at, at + sizes[g]):
             row, own = x[ids[i]], out[place]
             for k in range(len(shift)):
-                own[k] = row[k] - shift[k]
+                own[k] = wide(row[k]) - shift[k]
             place += 1
         at += sizes[g]
         while place % STEP:

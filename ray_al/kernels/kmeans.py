@@ -8,6 +8,7 @@ import torch
 from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.geometry import Euclidean
+from ray_al.kernels.halves import readable, wide
 from ray_al.kernels.kmeanspp import sample
 from ray_al.kernels.nearest_center import NearestCenter
 from ray_al.kernels.passes import Rows
@@ -81,11 +82,14 @@ def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
     """Bring sums (K, d) float64 of every cluster's rows up to date, in place: most rows stay where they are."""
 
+    rows = readable(space.x)
+
     def work(ids: np.ndarray) -> np.ndarray:
         own = np.zeros_like(sums)
         for start in range(0, len(ids), space.rows):
             part = ids[start : start + space.rows]
-            add_changes(*space.matrix.found(part), space.shift, old[part], new[part], own)
+            found = space.matrix.found(part) if rows is None else (rows, space.matrix.places(part))
+            add_changes(*found, space.shift, old[part], new[part], own)
         return own
 
     for part in blocks.run(work, np.array_split(changed, _PARTS)):
@@ -96,19 +100,19 @@ def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarr
 def add_changes(
     rows: np.ndarray, at: np.ndarray, shift: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray
 ) -> None:
-    """Take rows (.., d) at places `at` (n,), less shift (d,), from the sums of their old clusters, if these are not -1,
-    and add them to those of the new ones."""
+    """Take rows (.., d), of `readable`, at places `at` (n,), less shift (d,), from the sums of their old clusters, if
+    these are not -1, and add them to those of the new ones."""
     for i in range(len(at)):
         row, own = rows[at[i]], sums[new[i]]
         if old[i] >= 0:
             left = sums[old[i]]
             for k in range(len(row)):
-                value = np.float64(row[k] - shift[k])
+                value = np.float64(wide(row[k]) - shift[k])
                 left[k] -= value
                 own[k] += value
         else:
             for k in range(len(row)):
-                own[k] += np.float64(row[k] - shift[k])
+                own[k] += np.float64(wide(row[k]) - shift[k])
 
 
 def _fill_empty(nearest: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:

@@ -13,12 +13,13 @@ from ray_al.kernels import blocks, heads
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.compiled import compiled, least_ordered, ordered
 from ray_al.kernels.geometry import Euclidean
+from ray_al.kernels.halves import readable, wide
 from ray_al.kernels.heads import RowFactors, square
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.products import multiply
 
 KEPT_BYTES = Budget(1 << 28)  # of what is kept of matrices for their next clusterings
-_TABLE = 1 << 22  # bytes of a block's products
+_TABLE = 1 << 22  # bytes of a block's products: calls of bfloat16's routine are costly, the next cache is not
 
 
 class NearestCenter:
@@ -48,7 +49,7 @@ class NearestCenter:
         moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
         others = blocks.alone(lambda: heads.of_points(moved, self.directions, self._dtype))
 
-        kept, whole = self._rows, self.space.matrix.whole
+        kept, plain = self._rows, readable(self.space.x)
         sure = np.empty(0, np.float32) if kept is None else kept.sure(others)
 
         def work(start: int, stop: int) -> None:
@@ -59,8 +60,7 @@ class NearestCenter:
                 factors, own = kept.factors[start:stop], sure[start:stop]
             table = multiply(factors, others.factors, "nearest")
             bits = table.view(torch.int16 if table.dtype == torch.bfloat16 else torch.int32).numpy()
-            # A copy where rows are not side by side: the compiled loop has other last bits for them.
-            raw = self.space.matrix.floats(start, stop).numpy() if whole is None else whole[start:stop]
+            raw = self.space.matrix.floats(start, stop).numpy() if plain is None else plain[start:stop]
             find_nearest(bits, own, others.rounding, raw, points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)
@@ -144,21 +144,25 @@ def find_nearest(
     """nearest (n,) and least (n,), in place, of rows (n, d) among centers (K, d).
 
     Args:
+        rows: of `halves.readable`.
         table: (n, K) bits of the products of `heads`; K rounded up.
         sure: (n,) of `heads.RowFactors`; rounding: of `heads.PointFactors`.
     """
     half = np.float32(0.5)
+    row = np.empty(rows.shape[1], np.float32)
     flags, left = np.empty(table.shape[1], np.uint8), np.empty(table.shape[1] + 1, np.int32)
     for j in range(len(table)):
         own = nearest[j] if nearest[j] >= 0 else largest(table[j], flags, left)
-        best = square(rows[j], centers[own])
+        for k in range(len(row)):
+            row[k] = wide(rows[j, k])
+        best = square(row, centers[own])
         bar = (sure[j] - best) * half
         low = least_ordered(table, bar - rounding * abs(bar))
         for k in range(reaching(table[j], low, flags, left)):
             c = left[k]
             if ordered(table[j, c]) < low or c == own:
                 continue
-            found = square(rows[j], centers[c])
+            found = square(row, centers[c])
             if found < best or (found == best and c < own):
                 best, own = found, c
                 bar = (sure[j] - best) * half

@@ -10,6 +10,7 @@ import torch
 
 from ray_al.kernels import blocks, distances
 from ray_al.kernels.group_loops import STEP, finish, gather, to_squares
+from ray_al.kernels.halves import readable
 from ray_al.kernels.products import multiply, scratch
 
 _ROWS, _COLUMNS = 1024, 4096
@@ -36,8 +37,6 @@ def typicality(x: np.ndarray, groups: Sequence[np.ndarray], neighbors: int) -> l
     if neighbors < 1:
         raise ValueError(f"neighbors is {neighbors}, but it must be at least 1")
     groups = [blocks.check_ids(group, len(x), "groups") for group in groups]
-    if _plain(x):
-        x = blocks.borrow(x).numpy()  # compiled loops are made for arrays that may be written
     tasks = _tasks(groups, neighbors)
     found = blocks.run(lambda parts: _mean_distances(x, parts, neighbors), tasks)
     means = [np.full(len(group), np.inf) for group in groups]  # one item has no others
@@ -118,11 +117,12 @@ def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
     ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
     starts = [0, *ends[:-1]]
     ids = np.concatenate([part.group for part in parts])
-    if not _plain(x):
+    plain = readable(x)
+    if plain is None:
         raw = scratch("raw", len(ids), x.shape[1])
-        x, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))
+        plain, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))
     rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
-    gather(x, ids, np.array(sizes), shifts, rows.numpy())
+    gather(plain, ids, np.array(sizes), shifts, rows.numpy())
     norms = _norms(rows)
     table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
     for start, end, size in zip(starts, ends, sizes, strict=True):
@@ -164,11 +164,6 @@ def _rows(x: np.ndarray, ids: np.ndarray, shift: np.ndarray, room: str) -> tuple
 def _norms(rows: torch.Tensor) -> np.ndarray:
     found: np.ndarray = torch.square(rows, out=scratch("squares", *rows.shape)).sum(1).numpy()
     return found
-
-
-def _plain(x: np.ndarray) -> bool:
-    """Whether rows are as compiled loops read them."""
-    return x.dtype == np.float32 and x.flags.c_contiguous
 
 
 def _nearest_in_double(x: np.ndarray, group: np.ndarray, rows: np.ndarray, count: int, shift: np.ndarray) -> np.ndarray:
