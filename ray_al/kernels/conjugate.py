@@ -1,4 +1,4 @@
-"""Inner loops of Newton's method for softmax regression, compiled by numba."""
+"""What Newton's method for softmax regression is made of: limits, inner loops compiled by numba."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 
 from ray_al.kernels.compiled import compiled, exp, halved, sums, widened
 
-MAX_INNER = 2000  # steps
+MAX_STEPS = 300
+FEW_STEPS = 60  # of the trust region: twice as many as usual data need
+MAX_SEARCH = 50
+MAX_INNER = 2000  # steps of these
 AT_EDGE, FLAT, DONE = 1, 2, 3  # why they ended
 
 
@@ -106,9 +109,21 @@ def advance(
     return after, end
 
 
+@compiled
+def next_radius(radius: float, length: float, slope: float, gain: float, promised: float) -> float:
+    """The next radius after a step that needed no search, by the ratio of gain and promise and by interpolation."""
+    if radius == np.inf:
+        radius = length
+    bend = -gain - slope
+    factor = 4.0 if bend <= 0 else max(0.25, -0.5 * slope / bend)
+    if gain < 0.75 * promised:
+        return max(0.25 * radius, min(factor * length, 4 * radius))
+    return max(radius, min(factor * length, 4 * radius))
+
+
 @sums
 def descend(
-    rows: np.ndarray, probs: np.ndarray, kappa: float, d: np.ndarray, r: np.ndarray, radius: float, eta: float
+    rows: np.ndarray, probs: np.ndarray, kappa: np.float32, d: np.ndarray, r: np.ndarray, radius: float, eta: float
 ) -> int:
     """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
 
@@ -131,7 +146,7 @@ def descend(
 
 @sums
 def multiply(
-    rows: np.ndarray, probs: np.ndarray, kappa: float, p: np.ndarray, product: np.ndarray, s: np.ndarray
+    rows: np.ndarray, probs: np.ndarray, kappa: np.float32, p: np.ndarray, product: np.ndarray, s: np.ndarray
 ) -> None:
     """product (C, w) = p (C, w) times H without the identity; s (4, C) is room to work in.
 

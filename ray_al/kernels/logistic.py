@@ -11,6 +11,8 @@ import torch
 from ray_al.kernels import blocks
 
 ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
+_FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
+_SMALL = 5_000_000  # numbers of a product's factors up to which one call of machine code is faster
 _CERTAINTY = 0.01  # measured: fewest products on digits, MNIST and image embeddings
 
 
@@ -64,6 +66,7 @@ def fit_logistic(
 
 def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> LinearHead:
     from ray_al.kernels.newton import SoftmaxProblem, minimize  # compiled loops, which devices do without
+    from ray_al.kernels.small_newton import minimize_small
 
     present, label = np.unique(y, return_inverse=True)
     weights = np.zeros((classes, x.shape[1]), np.float32)
@@ -80,8 +83,13 @@ def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> L
     features = _features(rows.sub_(mean), l2, kappa)
     unit = (kappa * len(x)) ** -0.5  # the column that makes |U|^2 - kappa |Z|^2 free of the bias
     columns = torch.cat([features.rows, torch.full((len(x), 1), unit, dtype=rows.dtype)], 1)
-    problem = SoftmaxProblem(columns, torch.from_numpy(label), len(present), kappa)
-    solution = minimize(problem, tol)  # (C', r + 1)
+    found = None
+    if len(present) * columns.shape[1] <= _FEW and len(present) * columns.numel() <= _SMALL:
+        found = minimize_small(columns.numpy(), label, len(present), kappa, tol)[0]
+    if found is None:
+        solution = minimize(SoftmaxProblem(columns, torch.from_numpy(label), len(present), kappa), tol)
+    else:
+        solution = torch.from_numpy(found)  # (C', r + 1)
     w = solution[:, :-1] @ features.back
     weights[present] = w.numpy()
     bias[present] = (solution[:, -1] * unit - (w * mean).sum(1)).numpy()

@@ -1,24 +1,30 @@
-"""Trust-region Newton for softmax regression: conjugate gradients in few digits inside, float64 outside."""
+"""Trust-region Newton for large softmax problems: conjugate gradients in few digits inside, float64 outside."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from ray_al.kernels import products
-from ray_al.kernels.conjugate import AT_EDGE, DONE, MAX_INNER, advance, bend, bend_halves, descend, soften
+from ray_al.kernels.conjugate import (
+    AT_EDGE,
+    FEW_STEPS,
+    MAX_INNER,
+    MAX_SEARCH,
+    MAX_STEPS,
+    advance,
+    bend,
+    bend_halves,
+    next_radius,
+    soften,
+)
 
-_MAX_STEPS = 300
-_FEW_STEPS = 60  # of the trust region: twice as many as usual data need
-_MAX_SEARCH = 50
-_MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
+_MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
 _NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
-_FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
 
 
@@ -45,12 +51,8 @@ class SoftmaxProblem:
         target[label, torch.arange(len(rows))] = 1
         self._target = {torch.float64: target, torch.float32: target.float()}
         self._label = label.numpy()
-        self._padded: np.ndarray | None = None  # rows for `descend`
         if products.HALVES and classes * rows.numel() >= _WORTH_HALVES:
             self.rows[torch.bfloat16] = rows.bfloat16()
-        elif classes * self.width <= _FEW:
-            self._padded = np.zeros((_up(self.count, 4), _up(self.width, 16)), np.float32)
-            self._padded[: self.count, : self.width] = rows
 
     def at(self, u: torch.Tensor, z: torch.Tensor) -> _Point:
         if z.dtype == torch.float32:
@@ -81,8 +83,6 @@ class SoftmaxProblem:
         Products with the rows are made in `kind`: they need no more digits than eta, and each halving of the digits
         doubles their speed or better. `probs` and `gradient` are float32, or float64 for that kind.
         """
-        if kind == torch.float32 and self._padded is not None:
-            return self._small_step(self._padded, probs, gradient, radius, eta)
         rows, wide = self.rows[kind], probs.dtype
         bent = bend_halves if kind == torch.bfloat16 else bend
         kappa = probs.numpy().dtype.type(self.kappa)
@@ -101,18 +101,6 @@ class SoftmaxProblem:
                 return _Step(d, r, True)
         return _Step(d, r, False)
 
-    def _small_step(
-        self, rows: np.ndarray, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float
-    ) -> _Step:
-        """`newton_step` in one call of machine code, during which other threads have the interpreter."""
-        weights = np.zeros((len(rows), _up(self.classes, 2)), np.float32)
-        weights[: self.count, : self.classes] = probs.T
-        d, r = np.zeros((2, weights.shape[1], rows.shape[1]), np.float32)
-        own = slice(self.classes), slice(self.width)
-        r[own] = -gradient
-        end = descend(rows, weights, rows.dtype.type(self.kappa), d, r, radius, eta)
-        return _Step(torch.from_numpy(d[own]), torch.from_numpy(r[own]), end in (DONE, AT_EDGE))
-
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
         """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.
 
@@ -123,7 +111,7 @@ class SoftmaxProblem:
         linear = float((point.u * d).sum()) - self.kappa * float((point.z * ahead).sum()) - target
         square = float(d.square().sum()) - self.kappa * float(ahead.square().sum())
         low, high, t = 0.0, math.inf, 1.0
-        for _ in range(_MAX_SEARCH):
+        for _ in range(MAX_SEARCH):
             probs = torch.softmax(point.z + t * ahead, 0)
             mean = (probs * ahead).sum(0)
             here = float(mean.sum()) + linear + t * square
@@ -134,10 +122,6 @@ class SoftmaxProblem:
             newton = t - here / bend if bend > 0 else math.inf
             t = newton if low < newton < min(high, 10 * t) else min(10 * t, (low + high) / 2)
         return low or 1.0
-
-
-def _up(count: int, step: int) -> int:
-    return -(-count // step) * step
 
 
 def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
@@ -157,8 +141,8 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
     first = norm = float(gradient.norm())
     radius, cut = math.inf, 0
     inner = torch.bfloat16 if torch.bfloat16 in problem.rows else torch.float32
-    for number in range(_MAX_STEPS):
-        hard = number >= _FEW_STEPS
+    for number in range(MAX_STEPS):
+        hard = number >= FEW_STEPS
         if hard:
             radius, inner = math.inf, torch.float32 if inner == torch.bfloat16 else inner
         if point.u.dtype == torch.float32 and (norm <= _NEAR * first or hard or inner == torch.float64):
@@ -191,7 +175,7 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
             trial = problem.at(point.u + part * d, point.z + part * ahead)
             gain, radius = point.value - trial.value, part * length
         else:
-            radius = _radius(radius, length, slope, gain, promised)
+            radius = next_radius(radius, length, slope, gain, promised)
         if hard or gain > 0 or abs(gain) <= level:
             point = trial
             gradient = problem.gradient(point)
@@ -199,13 +183,3 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
         else:  # rounding hides where along the step it falls
             radius /= 4
     raise FloatingPointError(f"no convergence in {number + 1} steps: gradient norm {norm}, goal {tol * first}")
-
-
-def _radius(radius: float, length: float, slope: float, gain: float, promised: float) -> float:
-    """The next radius after a step that needed no search, by the ratio of gain and promise and by interpolation."""
-    radius = min(radius, length) if math.isinf(radius) else radius
-    bend = -gain - slope
-    factor = 4.0 if bend <= 0 else max(0.25, -0.5 * slope / bend)
-    if gain < 0.75 * promised:
-        return max(0.25 * radius, min(factor * length, 4 * radius))
-    return max(radius, min(factor * length, 4 * radius))
