@@ -42,7 +42,7 @@ from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
 SIDES = ("ours", "usual", "converged", "own", "one process")
-AT_ONCE = 16  # trajectories that `ours` runs at a time on two cores: eight in each of two trials
+AT_ONCE = 16  # trajectories that `ours` runs at a time on two cores: all in one trial
 
 
 class Grid(NamedTuple):
@@ -97,7 +97,7 @@ def run_ours(grid: Grid) -> dict[str, Any]:
         "trials_seconds": float(printed[1]) if printed else None,
         "trajectories_per_hour": 3600 * grid.trajectories / wall,
         "extrapolated": False,
-        **memory_of(watch, AT_ONCE // 2),
+        **memory_of(watch, AT_ONCE),
         # Seconds a strategy's trajectories waited for each phase: several run at a time, so more than wall time in sum.
         "waited": {str(strategy): row for strategy, row in phases.round(2).to_dict("index").items()},
         "accuracy": {

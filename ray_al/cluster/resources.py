@@ -11,10 +11,8 @@ from ray_al.cluster.placement import Node, room_beside, spread
 from ray_al.experiment import TrajectoryConfig
 from ray_al.sweep_file import ConfigError, ResourcesSection
 
-# A trial whose fits and scores are done by services mostly waits: several share a core.
+# Of a trial of one trajectory whose fits and scores are done by services: it mostly waits.
 SERVED_CPUS = 0.25
-TOGETHER_CPUS = 0.5  # of a process that runs several such trajectories
-_PIECES = 2  # trials that a slot is given of what is left: few, but not one alone, so that all slots end together
 _MOST = 64  # trajectories of one trial: what a process that dies takes down
 
 
@@ -28,7 +26,6 @@ class Demand:
 
     own_cpus: float
     served_cpus: float
-    together_cpus: float
     gpus: float
     scorer_cpus: float
     slots: int
@@ -38,14 +35,14 @@ class Demand:
 
     def of(self, configs: Sequence[TrajectoryConfig]) -> dict[str, float]:
         """What a trial of these trajectories asks for."""
-        served = all(config.learner.method.served for config in configs)
-        alone = self.served_cpus if served else self.own_cpus
-        return {"CPU": self.together_cpus if len(configs) > 1 else alone, "GPU": self.gpus}
+        waits = len(configs) == 1 and configs[0].learner.method.served
+        return {"CPU": self.served_cpus if waits else self.own_cpus, "GPU": self.gpus}
 
     def share(self, left: int) -> int:
         """How many of `left` light trajectories the next trial gets: more at first, fewer towards the end."""
         most = _MOST if self.together > 1 else 1
-        return min(left, most, max(self.least, -(-left // (_PIECES * self.slots))))
+        pieces = self.slots if self.slots == 1 else 2 * self.slots  # not one for each, so that all end together
+        return min(left, most, max(self.least, -(-left // pieces)))
 
 
 def node_faults(resources: ResourcesSection, nodes: Sequence[Node]) -> list[str]:
@@ -84,7 +81,6 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
     want = Demand(
         own_cpus=given or 1.0,
         served_cpus=given or SERVED_CPUS,
-        together_cpus=given or TOGETHER_CPUS,
         gpus=resources.trial.gpus,
         scorer_cpus=0.0,
         slots=1,

@@ -38,10 +38,10 @@ def controller(statuses: list[str]) -> SimpleNamespace:
     return SimpleNamespace(get_trials=lambda: trials, _tune_controller=inner)
 
 
-def cells_of(todo: Sequence[TrajectoryConfig], slots: int = 1) -> tuple[Cells, deque[TrajectoryConfig]]:
+def cells_of(todo: Sequence[TrajectoryConfig]) -> tuple[Cells, deque[TrajectoryConfig]]:
     """Two trajectories to a trial, and the place of those that broke off."""
     resources, again = ResourcesSection.model_validate({"trial": {"cpus": 1, "together": 2}}), deque[TrajectoryConfig]()
-    want = dataclasses.replace(demand(resources, todo, [{"CPU": 2.0}]), slots=slots)
+    want = dataclasses.replace(demand(resources, todo, [{"CPU": 2.0}]), slots=2)
     return Cells(todo, want, again), again
 
 
@@ -70,7 +70,7 @@ def test_trajectories_that_compute_for_themselves_come_one_by_one_in_their_order
 def test_light_ones_share_trials_and_keep_their_turn_beside_others() -> None:
     todo = todo_of("random", "tests.cluster.nearest:Nearest", "entropy")
     light = [t.id for t in todo if t.light]
-    found = [[member.id for member in trial] for trial in suggested(cells_of(todo, slots=2)[0])]
+    found = [[member.id for member in trial] for trial in suggested(cells_of(todo)[0])]
     assert [trial for trial in found if len(trial) > 1] == [light[:2], light[2:4], light[4:]]
     assert [id for trial in found for id in trial if id not in light] == [t.id for t in todo if not t.light]
     first = [todo.index(next(t for t in todo if t.id == trial[0])) for trial in found]
