@@ -97,7 +97,7 @@ def run_ours(grid: Grid) -> dict[str, Any]:
         "trials_seconds": float(printed[1]) if printed else None,
         "trajectories_per_hour": 3600 * grid.trajectories / wall,
         "extrapolated": False,
-        **memory_of(watch, AT_ONCE),
+        **memory_of(watch, min(AT_ONCE, grid.trajectories)),
         # Seconds a strategy's trajectories waited for each phase: several run at a time, so more than wall time in sum.
         "waited": {str(strategy): row for strategy, row in phases.round(2).to_dict("index").items()},
         "accuracy": {
@@ -126,13 +126,18 @@ def run_one_process(grid: Grid) -> dict[str, Any]:
         raise SystemExit("one process failed")
     found = json.loads(text.splitlines()[-1])
     rate = 3600 * grid.trajectories / found["wall_seconds"]
-    return {**found, "trajectories_per_hour": rate, "extrapolated": False, **memory_of(watch, AT_ONCE)}
+    return {
+        **found,
+        "trajectories_per_hour": rate,
+        "extrapolated": False,
+        **memory_of(watch, min(AT_ONCE, grid.trajectories)),
+    }
 
 
-def memory_of(watch: Watch, together: int = 1) -> dict[str, Any]:
-    """What was seen of processes that run `together` trajectories each."""
+def memory_of(watch: Watch, at_once: int | None = None) -> dict[str, Any]:
+    """What was seen of processes that run `at_once` trajectories together; one each, when None."""
     found = watch.summary()
-    at_once = found["processes_at_once"] * together
+    at_once = at_once or found["processes_at_once"]
     return {**found, "at_once": at_once, "private_mb_a_trajectory": round(found["private_mb"] / at_once, 1)}
 
 
@@ -216,7 +221,7 @@ def compare(grid: Grid, sides: dict[str, Any]) -> dict[str, Any]:
         other = sides[name]
         found[name] = {
             "trajectories_per_hour": ours["trajectories_per_hour"] / other["trajectories_per_hour"],
-            "private_memory": other["private_mb_a_trajectory"] / ours["private_mb_a_trajectory"],
+            "private_memory": other["private_mb_a_trajectory"] / max(ours["private_mb_a_trajectory"], 0.1),
             "curves": {
                 s: curves(ours["accuracy"][s], other["accuracy"][s]) for s in grid.strategies if other["accuracy"][s]
             },

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import os
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,8 +82,6 @@ def run(
 
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
-    # While Ray starts there is time for what the report will need.
-    threading.Thread(target=importlib.import_module, args=("ray_al.results.report",)).start()
     outcome = run_sweep(checked, out, address, cpus, dashboard)
     try:
         report = _write_report(folder, checked)

@@ -56,7 +56,7 @@ class ProtocolSection(Strict):
 class TrialResources(Strict):
     cpus: Annotated[float, Field(gt=0, le=100_000)] | None = None
     gpus: Annotated[float, Field(ge=0, le=100_000)] = 0
-    together: Annotated[int, Field(ge=1, le=256)] = 16
+    together: Annotated[int, Field(ge=1, le=64)] = 16
 
 
 class ScorerResources(Strict):

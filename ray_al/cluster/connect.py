@@ -32,6 +32,7 @@ TUNE_SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # that a finished trial's thread may take to end before its process is kept
 }
 PASSED_ON = (TIMEOUT_VARIABLE, BYTES_VARIABLE)  # settings of a run: its processes on other machines have them, too
 

@@ -39,16 +39,20 @@ class Event(NamedTuple):
     text: str = ""
 
 
-def report(events: queue.SimpleQueue[Event | BaseException], members: int, tell: Callable[[list[Event]], None]) -> None:
-    """Hand events on until so many trajectories have ended, those of REPORT_SECONDS at a time: the ledger has every
-    round.
+def report(
+    events: queue.SimpleQueue[Event | BaseException | None], threads: int, tell: Callable[[list[Event]], None]
+) -> int:
+    """Hand events on, those of REPORT_SECONDS at a time, until so many threads have said None: that they are done.
+
+    Returns:
+        How many trajectories raised.
 
     Raises:
         BaseException: what came in place of an event.
     """
     waiting: dict[str, list[Event]] = {}
-    due = time.monotonic() + REPORT_SECONDS
-    while members:
+    due, raised = time.monotonic() + REPORT_SECONDS, 0
+    while threads:
         left = due - time.monotonic()
         if waiting and left <= 0:
             tell([event for own in waiting.values() for event in own])
@@ -59,9 +63,14 @@ def report(events: queue.SimpleQueue[Event | BaseException], members: int, tell:
             continue
         if isinstance(event, BaseException):
             raise event
+        if event is None:
+            threads -= 1
+            continue
         own = waiting.setdefault(event.id, [])
         if own and not own[-1].text:  # the new one says all that it did
             own.pop()
         own.append(event)
-        members -= bool(event.end)
-    tell([event for own in waiting.values() for event in own])
+        raised += event.end == "raised"
+    if waiting:
+        tell([event for own in waiting.values() for event in own])
+    return raised

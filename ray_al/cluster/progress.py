@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -35,7 +36,7 @@ class Progress(tune.Callback):
         self.again: deque[TrajectoryConfig] = deque()  # that broke off, to be run once more
         self._attempts: Counter[str] = Counter()  # that broke off
         self._ended: defaultdict[str, set[str]] = defaultdict(set)  # trajectories, by the trial that said so
-        self._closed: set[str] = set()  # trials that are over
+        self.closed: set[str] = set()  # trials that are over
         self._rounds = {i: n for i, n in at_start.rounds.items() if i in self._all}
         self._accuracy: dict[str, float] = {}
         self._running: set[str] = set()
@@ -63,7 +64,18 @@ class Progress(tune.Callback):
         # Tune pickles its callbacks to be able to restore a run; ours go on from the ledger and need no restoring.
         return tune.Callback, ()
 
+    def lose(self, trajectories: Sequence[TrajectoryConfig]) -> None:
+        """Tune is done: those of these that it did not bring to an end are failures."""
+        for config in trajectories:
+            if config.id not in self.done and config.id not in self.failed:
+                self._fail(config.id, "Tune lost its trial")
+
     # Tune's callbacks
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial in trials:  # it does not tell of every trial that it ends
+            if trial.is_finished():
+                self._close(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -100,9 +112,9 @@ class Progress(tune.Callback):
 
     def _close(self, trial: Any) -> None:
         """A trial is over. Those of its trajectories that have not ended lost their process."""
-        if trial.trial_id in self._closed:  # Tune was seen to tell of a process that died at a trial's start twice
+        if trial.trial_id in self.closed:
             return
-        self._closed.add(trial.trial_id)
+        self.closed.add(trial.trial_id)
         ended = self._ended.pop(trial.trial_id, set())
         members = [member.id for member in read_members(trial.config)]
         lost = [member for member in members if member not in ended]
@@ -111,7 +123,7 @@ class Progress(tune.Callback):
             for member in lost:
                 self._try_again(member, DIED)
         elif lost:  # one of them may be at fault: alone, it will be seen
-            self._note(f"the process of {len(lost)} trajectories died; each goes on from its ledger, alone")
+            self._note(f"a trial broke off; each of its {len(lost)} trajectories goes on from its ledger, alone")
             self.again.extend(self._all[member] for member in lost)
 
     def _try_again(self, trajectory: str, error: str) -> None:

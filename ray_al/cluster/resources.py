@@ -13,7 +13,7 @@ from ray_al.sweep_file import ConfigError, ResourcesSection
 
 # Of a trial of one trajectory whose fits and scores are done by services: it mostly waits.
 SERVED_CPUS = 0.25
-_MOST = 64  # trajectories of one trial: what a process that dies takes down
+_MOST = 64  # trajectories of one trial: what a process that dies takes down. `together` is no more
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Demand:
     slots: int
     scorer_gpus: float = 0.0
     together: int = 1
+    shared: int = 1  # trials of several at a time, were there no others
     least: int = 1
 
     def of(self, configs: Sequence[TrajectoryConfig]) -> dict[str, float]:
@@ -41,7 +42,7 @@ class Demand:
     def share(self, left: int) -> int:
         """How many of `left` light trajectories the next trial gets: more at first, fewer towards the end."""
         most = _MOST if self.together > 1 else 1
-        pieces = self.slots if self.slots == 1 else 2 * self.slots  # not one for each, so that all end together
+        pieces = self.shared if self.shared == 1 else 2 * self.shared  # not one for each, so that all end together
         return min(left, most, max(self.least, -(-left // pieces)))
 
 
@@ -96,11 +97,13 @@ def demand(resources: ResourcesSection, todo: Sequence[TrajectoryConfig], nodes:
             scorer -= 1.0
     if fault := _crowded(nodes, resources, scorer, max(asks)):
         raise ConfigError([fault])
-    slots = (cpus - scorer * resources.scorers) / min(asks)
+    free = cpus - scorer * resources.scorers
+    slots = free / min(asks)
     if resources.trial.gpus:
         slots = min(slots, (gpus - scorer_gpus * resources.scorers) / resources.trial.gpus)
-    whole = max(1, int(slots))
-    return replace(want, scorer_cpus=scorer, slots=whole, least=max(1, min(together, -(-light // whole))))
+    shared = max(1, int(free / want.own_cpus))
+    least = max(1, min(together, -(-light // shared)))
+    return replace(want, scorer_cpus=scorer, slots=max(1, int(slots)), shared=shared, least=least)
 
 
 def _crowded(nodes: Sequence[Node], resources: ResourcesSection, cpus: float, trial_cpus: float) -> str:

@@ -30,8 +30,8 @@ from ray_al.sweep_file import ConfigError
 # its service every time (out of memory, say) is given up, and fails its trial.
 REVIVED = {"max_restarts": -1, "max_task_retries": 3}
 START_SECONDS = 1800  # a machine that an autoscaler brings takes minutes
-# Calls under way in one actor; more wait in order of arrival. A trial waits for its answer before it calls again, so
-# the queue is never longer than the number of trials at once, and none of them can crowd out another.
+# Calls under way in one actor; more wait in order of arrival. A trajectory waits for its answer before it calls again,
+# so the queue is never longer than the number of trajectories at once, and none of them can crowd out another.
 CALLS_AT_ONCE = 64
 TIMEOUT_VARIABLE = "RAY_AL_CALL_TIMEOUT"
 TIMEOUT_SECONDS = 7200.0
@@ -86,7 +86,7 @@ class ServiceClient:
                 ray.cancel(answer)
             raise TimeoutError(
                 f"the {self._hosted.__name__} actor did not answer {method} within {limit:g} s; it may be overloaded "
-                f"(more scorers, fewer trials at once) or its node out of reach; {TIMEOUT_VARIABLE} sets the limit"
+                f"(more scorers, fewer trajectories at once: resources.trial.together) or its node out of reach; {TIMEOUT_VARIABLE} sets the limit"
             ) from None
 
 

@@ -132,6 +132,7 @@ class _Run:
             clock.start()
             session = Session(uri, sweep.name, datasets, services, sweep.share_fits, want.together)
             _fit(todo, session, want, sweep.resources.retries, progress, stop)
+            progress.lose(todo)
 
 
 class Clock:
@@ -163,7 +164,7 @@ def _fit(
                 ),
             ),
             tune_config=tune.TuneConfig(
-                search_alg=Cells(todo, want, progress.again),
+                search_alg=Cells(todo, want, progress),
                 scheduler=InTurn(),
                 num_samples=len(todo) * (retries + 2),  # at most: once with others, then alone
                 reuse_actors=True,

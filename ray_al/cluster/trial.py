@@ -67,38 +67,52 @@ class Session:
 
 
 def trial(config: Mapping[str, Any], session: Session) -> None:
-    """Tune's trainable: the trajectories of one trial, `session.together` of them at a time, each in a thread."""
+    """Tune's trainable: the trajectories of one trial, `session.together` of them at a time, each in a thread.
+
+    Raises:
+        RuntimeError: one of them raised, and may have left this process in any state; Tune ends it.
+    """
     _keep_no_freed_memory()
     members = read_members(config)
-    left, events = iter(members), queue.SimpleQueue[Event | BaseException]()
+    left, events = iter(members), queue.SimpleQueue[Event | BaseException | None]()
 
     def work() -> None:
         try:
             for member in left:  # the interpreter hands each to one thread
-                follow(member, session, events.put)
+                if not follow(member, session, events.put):
+                    break  # what it met may meet the next one, too
         except BaseException as error:
             events.put(error)
+            for _ in left:  # no other thread begins one, either
+                pass
+        events.put(None)
 
-    for _ in range(min(session.together, len(members))):
+    threads = min(session.together, len(members))
+    for _ in range(threads):
         threading.Thread(target=work, daemon=True).start()  # no process stays for them when its trial is killed
-    report(events, len(members), lambda some: tune.report({"events": [list(event) for event in some]}))
+    raised = report(events, threads, lambda some: tune.report({"events": [list(event) for event in some]}))
+    if raised:
+        raise RuntimeError(f"{raised} trajectories raised")
 
 
-def follow(member: Member, session: Session, post: Callable[[Event], None]) -> None:
-    """Run a trajectory to its end, whatever that is, and say so."""
-    trajectory = TrajectoryConfig.from_json(member.trajectory)
-    ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
+def follow(member: Member, session: Session, post: Callable[[Event], None]) -> bool:
+    """Run a trajectory to its end, whatever that is, and say so. Returns whether nothing was raised."""
     reporter = Reporter(member.id, post)
     try:
-        _persist(trajectory, session, ledger, reporter, member.turn)
-    except FINAL_ERRORS as error:
-        message = told(error)
-        ledger.fail(reporter.rounds, message, 0, _circumstances())
-        reporter.tell(message, "failed")
+        trajectory = TrajectoryConfig.from_json(member.trajectory)
+        ledger = Ledger(Storage.open(session.storage).child(session.sweep), trajectory.name)
+        try:
+            _persist(trajectory, session, ledger, reporter, member.turn)
+        except FINAL_ERRORS as error:
+            message = told(error)
+            ledger.fail(reporter.rounds, message, 0, _circumstances())
+            reporter.tell(message, "failed")
+        else:
+            reporter.tell("", "done")
     except Exception as error:
         reporter.tell(told(error, brief=True), "raised")
-    else:
-        reporter.tell("", "done")
+        return False
+    return True
 
 
 class Reporter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune import Callback
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -21,33 +21,41 @@ KEPT_TRIALS = 256
 HELD = ("_stopped_trials", "_failed_trials", "_trials_to_cache")
 
 
+class Trials(Protocol):
+    """What became of trials: those that are over, and trajectories that broke off."""
+
+    closed: set[str]
+    again: deque[TrajectoryConfig]
+
+
 class Cells(Searcher):
     """Suggests trials, each a config of plain values: light trajectories several together, every other one alone.
 
-    Trajectories come in their order. One that `again` holds, whose trial broke off, comes before all, and alone.
+    Trajectories come in their order. One whose trial broke off comes before those that are not suggested yet, alone.
     """
 
-    def __init__(self, todo: Sequence[TrajectoryConfig], want: Demand, again: deque[TrajectoryConfig]) -> None:
+    def __init__(self, todo: Sequence[TrajectoryConfig], want: Demand, progress: Trials) -> None:
         super().__init__()
-        self._want, self._again = want, again
+        self._want, self._progress = want, progress
         self._turns = {trajectory.id: turn for turn, trajectory in enumerate(todo)}
         self._light = deque(t for t in todo if t.light)
         self._heavy = deque(t for t in todo if not t.light)
-        self._trials, self._out = 0, 0  # suggested; and not over yet
+        self._trials, self._out = 0, set[str]()  # suggested; and not known to be over
 
     def suggest(self, trial_id: str) -> Any:
         chosen = self._choose()
         if not chosen:  # a trial that is not over may break off, and leave something to do again
+            self._out -= self._progress.closed
             return None if self._out else Searcher.FINISHED
         self._trials += 1
-        self._out += 1
+        self._out.add(trial_id)
         more = f"+{len(chosen) - 1}" if len(chosen) > 1 else ""
         members = [Member(t.id, self._turns[t.id], t.to_json()) for t in chosen]
         return {"cell": {"id": f"{self._trials:05d}-{chosen[0].id}{more}", "members": write_members(members)}}
 
     def _choose(self) -> list[TrajectoryConfig]:
-        if self._again:
-            return [self._again.popleft()]
+        if self._progress.again:
+            return [self._progress.again.popleft()]
         if self._heavy and (not self._light or self._turn(self._heavy) < self._turn(self._light)):
             return [self._heavy.popleft()]
         return [self._light.popleft() for _ in range(self._want.share(len(self._light)))]
@@ -56,7 +64,7 @@ class Cells(Searcher):
         return self._turns[some[0].id]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._out -= 1
+        """The progress knows."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a run goes on from its ledger, never from Tune's own files."""

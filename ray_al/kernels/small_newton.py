@@ -53,8 +53,7 @@ def _minimize(
     value = soften(z, label, classes, kappa, probs) + _square(u) / 2
     differentiate(rows, z, probs, label, classes, kappa, u, gradient)
     first = norm = math.sqrt(_square(gradient))
-    radius, searches = np.inf, 0
-    trial_probs = np.zeros_like(probs)
+    radius, searches, trial_probs = np.inf, 0, np.zeros_like(probs)
     for number in range(MAX_STEPS):
         hard = number >= few
         if hard:

@@ -82,10 +82,11 @@ class Fragile:
 """
 
 
-def test_failures_are_rows_and_the_rest_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("light", [False, True], ids=["a trial each", "sharing trials"])
+def test_failures_are_rows_and_the_rest_goes_on(tmp_path: Path, light: bool) -> None:
     """Seed 1 asks for a labeled id, the process of seed 2 dies, seed 4 may have been the machine's fault; all are
     recorded, and mended code finishes them."""
-    (tmp_path / "own.py").write_text(BROKEN)
+    (tmp_path / "own.py").write_text(BROKEN.replace("neighbor_index = True", f"neighbor_index, light = True, {light}"))
     write(tmp_path, axes=axes(strategy=["own:Fragile"], seed=5), resources={"retries": 1})
     run = ray_al(tmp_path, "run", "x.yaml", "--no-dashboard")
     assert run.returncode == 1, run.stdout + run.stderr
@@ -99,6 +100,7 @@ def test_failures_are_rows_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert failed.loc[4].error == f"RuntimeError: no luck (own.py:{line}, in select)"
     assert (failed.loc[1]["round"], failed.loc[1].retries) == (1, 0)
     assert (failed.loc[2]["round"], failed.loc[2].retries) == (1, 1)
+    assert (failed.loc[4]["round"], failed.loc[4].retries) == (1, 1)
     assert frame[frame.status == "ok"].groupby("seed").size().to_dict() == {0: 3, 1: 1, 2: 1, 3: 3, 4: 1}
     status = ray_al(tmp_path, "status", "runs/x")
     assert "SelectionError" in status.stdout

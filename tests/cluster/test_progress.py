@@ -25,10 +25,11 @@ def sweep(tmp_path: Path) -> Sweep:
     return parse_sweep({"name": "x", "storage": str(tmp_path), "axes": axes, "resources": {"retries": 2}})
 
 
-def trial(*identities: str, number: int = 0) -> Any:
+def trial(*identities: str, number: int = 0, over: bool = True) -> Any:
     """A trial as Tune reports of it."""
     members = write_members([Member(identity, 0, "{}") for identity in identities])
-    return SimpleNamespace(config={"cell": {"id": "x", "members": members}}, trial_id=f"{identities}{number}")
+    config = {"cell": {"id": "x", "members": members}}
+    return SimpleNamespace(config=config, trial_id=f"{identities}{number}", is_finished=lambda: over)
 
 
 def progress_of(sweep: Sweep, folder: Storage) -> Progress:
@@ -78,6 +79,17 @@ def test_a_trial_that_ends_without_a_word_of_one_of_its_trajectories_lost_it(swe
     tell(progress, trial(one.id, two.id), Event(one.id, 10, 0.5, "done"))
     progress.on_trial_complete(0, [], trial(one.id, two.id))
     assert [*progress.again] == [two]
+
+
+def test_a_trial_that_tune_ends_in_silence_is_noticed(sweep: Sweep, tmp_path: Path) -> None:
+    progress, (one, two) = progress_of(sweep, Storage.open(str(tmp_path)).child("x")), sweep.trajectories
+    for _ in range(2):
+        progress.on_step_begin(1, [trial(one.id), trial(two.id, over=False)])
+    assert [*progress.again] == [one]
+    assert progress.closed == {trial(one.id).trial_id}
+    progress.done.add(two.id)
+    progress.lose(sweep.trajectories)
+    assert progress.failed == {one.id: "Tune lost its trial"}
 
 
 def test_what_a_trial_raised_is_told_with_its_place_and_tried_again_at_once(sweep: Sweep, tmp_path: Path) -> None:

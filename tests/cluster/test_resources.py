@@ -77,6 +77,14 @@ def test_light_trajectories_share_trials(
     assert want.share(0) == 0
 
 
+def test_a_trajectory_that_shares_no_trial_takes_nothing_from_the_others() -> None:
+    light, own = _todo(SERVED, 100), _todo(SERVED, strategy="tests.cluster.nearest:Nearest")
+    machine = [{"CPU": 16.0}]
+    plain, mixed = demand(_section(), light, machine), demand(_section(), [*light, *own], machine)
+    assert (plain.slots, mixed.slots) == (8, 32)
+    assert plain.share(100) == mixed.share(100) == 13
+
+
 def test_trajectories_on_shares_of_gpus_and_own_methods_have_a_process_each() -> None:
     assert demand(_section(trial={"gpus": 0.5}), _todo(SERVED, 9), [{"CPU": 4.0, "GPU": 1.0}]).share(9) == 1
     assert all(t.light for t in _todo(SERVED))

@@ -38,11 +38,12 @@ def controller(statuses: list[str]) -> SimpleNamespace:
     return SimpleNamespace(get_trials=lambda: trials, _tune_controller=inner)
 
 
-def cells_of(todo: Sequence[TrajectoryConfig]) -> tuple[Cells, deque[TrajectoryConfig]]:
-    """Two trajectories to a trial, and the place of those that broke off."""
-    resources, again = ResourcesSection.model_validate({"trial": {"cpus": 1, "together": 2}}), deque[TrajectoryConfig]()
-    want = dataclasses.replace(demand(resources, todo, [{"CPU": 2.0}]), slots=2)
-    return Cells(todo, want, again), again
+def cells_of(todo: Sequence[TrajectoryConfig]) -> tuple[Cells, SimpleNamespace]:
+    """Two trajectories to a trial, and the progress, by which trials are over and trajectories broke off."""
+    resources = ResourcesSection.model_validate({"trial": {"cpus": 1, "together": 2}})
+    want = dataclasses.replace(demand(resources, todo, [{"CPU": 2.0}]), shared=2)
+    progress = SimpleNamespace(again=deque[TrajectoryConfig](), closed=set[str]())
+    return Cells(todo, want, progress), progress
 
 
 def suggested(cells: Cells) -> list[list[Member]]:
@@ -79,20 +80,19 @@ def test_light_ones_share_trials_and_keep_their_turn_beside_others() -> None:
 
 def test_what_broke_off_comes_first_and_alone_and_the_end_waits_for_what_may_yet() -> None:
     todo = todo_of("random")
-    cells, again = cells_of(todo)
+    cells, progress = cells_of(todo)
     assert [member.id for member in read_members(cells.suggest("a"))] == [t.id for t in todo[:2]]
-    again.append(todo[0])
+    progress.again.append(todo[0])
     assert [member.id for member in read_members(cells.suggest("b"))] == [todo[0].id]
     assert [member.id for member in read_members(cells.suggest("c"))] == [todo[2].id]
-    cells.on_trial_complete("c")
-    assert cells.suggest("c") is None
-    cells.on_trial_complete("a")
-    assert cells.suggest("c") is None
-    again.append(todo[1])
-    assert [member.id for member in read_members(cells.suggest("c"))] == [todo[1].id]
-    cells.on_trial_complete("b", error=True)
-    cells.on_trial_complete("c")
-    assert cells.suggest("d") == Searcher.FINISHED
+    progress.closed.update("ac")
+    assert cells.suggest("d") is None
+    progress.again.append(todo[1])
+    assert [member.id for member in read_members(cells.suggest("d"))] == [todo[1].id]
+    progress.closed.add("b")
+    assert cells.suggest("e") is None
+    progress.closed.add("d")
+    assert cells.suggest("e") == Searcher.FINISHED
 
 
 def test_finished_trials_are_forgotten_and_the_others_run_in_turn() -> None:
