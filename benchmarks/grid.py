@@ -125,13 +125,8 @@ def run_one_process(grid: Grid) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit("one process failed")
     found = json.loads(text.splitlines()[-1])
-    rate = 3600 * grid.trajectories / found["wall_seconds"]
-    return {
-        **found,
-        "trajectories_per_hour": rate,
-        "extrapolated": False,
-        **memory_of(watch, min(AT_ONCE, grid.trajectories)),
-    }
+    rate, at_once = 3600 * grid.trajectories / found["wall_seconds"], min(AT_ONCE, grid.trajectories)
+    return {**found, "trajectories_per_hour": rate, "extrapolated": False, **memory_of(watch, at_once)}
 
 
 def memory_of(watch: Watch, at_once: int | None = None) -> dict[str, Any]:

@@ -242,10 +242,8 @@ def _message(error: Any) -> str:
 
 def _keys_at(location: Sequence[Any]) -> list[str]:
     section: Any = SweepFile
-    children = {
-        "axes": AxesSection, "protocol": ProtocolSection, "resources": ResourcesSection, "trial": TrialResources,
-        "scorer": ScorerResources,
-    }  # fmt: skip
+    children = {"axes": AxesSection, "protocol": ProtocolSection, "resources": ResourcesSection}
+    children |= {"trial": TrialResources, "scorer": ScorerResources}
     for part in location:
         section = children.get(part, section)
     return list(section.model_fields)

@@ -86,7 +86,8 @@ class ServiceClient:
                 ray.cancel(answer)
             raise TimeoutError(
                 f"the {self._hosted.__name__} actor did not answer {method} within {limit:g} s; it may be overloaded "
-                f"(more scorers, fewer trajectories at once: resources.trial.together) or its node out of reach; {TIMEOUT_VARIABLE} sets the limit"
+                f"(more scorers, fewer trajectories at once: resources.trial.together) or its node out of reach; "
+                f"{TIMEOUT_VARIABLE} sets the limit"
             ) from None
 
 
