@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import summary_scale as scale
+from benchmarks.grid import AT_ONCE
 from benchmarks.kernels import SHORT
 from benchmarks.summary_scale import table, where
 
@@ -168,15 +169,17 @@ def grid(result: dict[str, Any]) -> str:
 {where(result["machine"])} `python -m benchmarks.grid`
 
 {len(size["strategies"])} strategies x {size["seeds"]} seeds x {size["rounds"]} rounds of logistic regression on real image embeddings ({"; ".join(notes)}).
-`ray-al run` is the whole command on empty storage; the next sides run one process per trajectory, as many at a time as there are cores.
+`ray-al run` is the whole command on empty storage, its trajectories {AT_ONCE} at a time in one trial; the next sides run one process per trajectory, as many at
+a time as there are cores.
 With scikit-learn's default tolerance probabilities are up to 0.13 off and up to 6% of the predictions are others than at the minimum, which
 ray-al's fits reach: "fits converged" is the same work, in float64 to the tolerance (1e-7) at which predictions are ray-al's;
-the last is the same kernels in threads of one process without Ray, ledgers, start or report: `ray-al run` cannot be faster than that.
+the last, where it was measured, is the same kernels in threads of one process without Ray, ledgers, start or report: `ray-al run` cannot be faster than that.
 A figure with ~ is extrapolated from the rounds that were measured within the cap. MB: peak of the whole machine over its state before, and
-private memory of a trajectory's process. Gap: the largest of all strategies and rounds between mean accuracies, in standard errors.
+private memory of the processes of trajectories by how many ran at once. Gap: the largest of all strategies and rounds between mean accuracies, in standard
+errors, which are rough ones of two or three seeds where a side was cut short.
 
-The aim was 10x with 10 classes, 4x with 200, and a tenth of the memory of a trajectory. On two cores the first and the last are missed, and the second
-is reached against converged fits alone: beside the arithmetic stand Ray's start and processes, and a process that imports Ray, Tune and pyarrow has 120 MB.
+The aim was 10x with 10 classes, 4x with 200, and a tenth of the memory of a trajectory. The last is reached. On two cores the first is missed, and the
+second is reached against converged fits alone: beside the arithmetic stand Ray's start and processes.
 
 {table(head, rows)}"""
 
@@ -205,7 +208,7 @@ def trial_memory(result: dict[str, Any]) -> str:
         "rounds/s",
         "rounds each meanwhile",
     )
-    grown = {name: f"{mb:.1f} MB" for name, mb in result["machine_mb_per_extra_trajectory"].items()}
+    grown = {name: f"{mb:.3g} MB" for name, mb in result["machine_mb_per_extra_trajectory"].items()}
     return f"""## Memory of a further trajectory
 
 {where(result["machine"])} `python -m benchmarks.trial_memory`
