@@ -71,7 +71,7 @@ def test_pinned_identity() -> None:
     sweep = parse_sweep(BASE)
     again = parse_sweep(json.loads(json.dumps(sweep.raw)))
     assert [t.id for t in again.trajectories] == [t.id for t in sweep.trajectories]
-    assert sweep.trajectories[0].id == "a3d0942494e4b7a8"
+    assert sweep.trajectories[0].id == "8aab671ef5fbff9d"
 
 
 def test_trajectories_travel_as_json() -> None:

@@ -23,9 +23,11 @@ from ray_al.kernels.conjugate import (
 
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
-_NEAR = 1e-3  # gradient, relative to the first, from which on points are float64
+_NEAR = 1e-5  # gradient, relative to the first, from which on points are float64
+_STALLED = 1e-3  # from which on they are where a step does not halve it
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
+_TILE = 16, 32  # rows and columns that processors multiply bfloat16 by
 
 
 class _Point(NamedTuple):
@@ -41,39 +43,55 @@ class _Step(NamedTuple):
     exact: bool  # as exact as was asked
 
 
+class _Halves:
+    """Rows (n, w) in bfloat16, and room for a step's products of C classes; zeros fill whole tiles up."""
+
+    def __init__(self, rows: torch.Tensor, classes: int) -> None:
+        self.p = _zeros(classes, rows.shape[1])
+        self.rows = _zeros(len(rows), self.p.shape[1])[: len(rows)]
+        self.rows[:, : rows.shape[1]] = rows
+        self.s = torch.empty((len(self.p), len(rows)), dtype=torch.bfloat16)
+        self.product = torch.empty_like(self.p)
+
+
+def _zeros(rows: int, columns: int) -> torch.Tensor:
+    shape = [-(-size // step) * step for size, step in zip((rows, columns), _TILE, strict=True)]
+    return torch.zeros(shape, dtype=torch.bfloat16)
+
+
 class SoftmaxProblem:
     """sum_i nll(softmax(Z_i), label_i) + (|U|^2 - kappa |Z|^2) / 2 with logits Z = U F', F (n, r)."""
 
     def __init__(self, rows: torch.Tensor, label: torch.Tensor, classes: int, kappa: float) -> None:
         self.kappa, self.count, self.width, self.classes = kappa, *rows.shape, classes
         self.rows = {torch.float64: rows, torch.float32: rows.float()}
-        target = torch.zeros((classes, len(rows)), dtype=rows.dtype)
-        target[label, torch.arange(len(rows))] = 1
-        self._target = {torch.float64: target, torch.float32: target.float()}
-        self._label = label.numpy()
-        if products.HALVES and classes * rows.numel() >= _WORTH_HALVES:
-            self.rows[torch.bfloat16] = rows.bfloat16()
+        self._label, self._each = label, torch.arange(len(rows))
+        worth = products.HALVES and classes * rows.numel() >= _WORTH_HALVES
+        self.halves = _Halves(rows, classes) if worth else None
 
     def at(self, u: torch.Tensor, z: torch.Tensor) -> _Point:
         if z.dtype == torch.float32:
             probs = torch.empty_like(z)
-            loss, square = soften(z.numpy(), self._label, probs.numpy())
+            loss, square = soften(z.numpy(), self._label.numpy(), probs.numpy())
             return _Point(u, z, loss + (float(u.double().square().sum()) - self.kappa * square) / 2, probs)
         top = z.amax(0)
         probs = (z - top).exp_()
         total = probs.sum(0)
         probs /= total
-        nll = (total.log_() + top).sum() - (z * self._target[z.dtype]).sum()
-        penalty = u.square().sum() - self.kappa * z.square().sum()
-        return _Point(u, z, float(nll + penalty / 2), probs)
+        nll = (total.log_() + top - self._of_labels(z)).sum()
+        return _Point(u, z, float(nll + (_dot(u, u) - self.kappa * _dot(z, z)) / 2), probs)
+
+    def _of_labels(self, z: torch.Tensor) -> torch.Tensor:
+        """(n,) numbers of (C, n) ones, of each row's label."""
+        return z[self._label, self._each]
 
     def logits(self, u: torch.Tensor) -> torch.Tensor:
         return products.multiply_once(u, self.rows[u.dtype])
 
     def gradient(self, point: _Point) -> torch.Tensor:
-        kind = point.z.dtype
-        residual = (point.probs - self._target[kind]).sub_(point.z, alpha=self.kappa)
-        return products.multiply_once(residual, self.rows[kind].T).add_(point.u)
+        residual = torch.sub(point.probs, point.z, alpha=self.kappa)
+        residual[self._label, self._each] -= 1
+        return products.multiply_once(residual, self.rows[point.z.dtype].T).add_(point.u)
 
     def newton_step(
         self, probs: torch.Tensor, gradient: torch.Tensor, radius: float, eta: float, kind: torch.dtype
@@ -83,23 +101,35 @@ class SoftmaxProblem:
         Products with the rows are made in `kind`: they need no more digits than eta, and each halving of the digits
         doubles their speed or better. `probs` and `gradient` are float32, or float64 for that kind.
         """
-        rows, wide = self.rows[kind], probs.dtype
-        bent = bend_halves if kind == torch.bfloat16 else bend
-        kappa = probs.numpy().dtype.type(self.kappa)
         r = gradient.neg()
         d, p = torch.zeros_like(r), r.clone()
         parts = d.view(-1).numpy(), r.view(-1).numpy(), p.view(-1).numpy()
         square = float(r.square().sum())
         goal = eta * eta * square
         for _ in range(MAX_INNER):
-            s = products.multiply_once(p.to(kind), rows)  # (C, n)
-            bent(probs.numpy(), s.view(torch.int16).numpy() if kind == torch.bfloat16 else s.numpy(), kappa)
-            square, end = advance(*parts, products.multiply_once(s, rows.T).to(wide).view(-1).numpy(), square, radius)
+            product = self._bent_halves(p, probs) if kind == torch.bfloat16 else self._bent(p, probs)
+            square, end = advance(*parts, product.view(-1).numpy(), square, radius)
             if end:
                 return _Step(d, r, end == AT_EDGE)
             if square <= goal:
                 return _Step(d, r, True)
         return _Step(d, r, False)
+
+    def _bent(self, p: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+        """(C, r) the Hessian without the identity times p (C, r)."""
+        rows = self.rows[p.dtype]
+        s = products.multiply_once(p, rows)  # (C, n)
+        bend(probs.numpy(), s.numpy(), probs.numpy().dtype.type(self.kappa))
+        return products.multiply_once(s, rows.T)
+
+    def _bent_halves(self, p: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+        assert self.halves is not None
+        near, (classes, width) = self.halves, p.shape
+        near.p[:classes, :width] = p
+        torch.mm(near.p, near.rows.T, out=near.s)
+        bend_halves(probs.numpy(), near.s[:classes].view(torch.int16).numpy(), probs.numpy().dtype.type(self.kappa))
+        torch.mm(near.s, near.rows, out=near.product)
+        return near.product[:classes, :width].float()
 
     def search(self, point: _Point, d: torch.Tensor, ahead: torch.Tensor, slope: float) -> float:
         """A t > 0 at which the value along d, whose logits are `ahead`, still falls, half as steeply as at 0 or less.
@@ -107,9 +137,9 @@ class SoftmaxProblem:
         The value is convex in t, and its derivative at 0 is `slope`: Newton's steps, kept between the ends that are
         known. Where they do not get there, the farthest t at which it still falls; 1 where rounding hides all of it.
         """
-        target = float((self._target[ahead.dtype] * ahead).sum())
-        linear = float((point.u * d).sum()) - self.kappa * float((point.z * ahead).sum()) - target
-        square = float(d.square().sum()) - self.kappa * float(ahead.square().sum())
+        target = float(self._of_labels(ahead).sum())
+        linear = _dot(point.u, d) - self.kappa * _dot(point.z, ahead) - target
+        square = _dot(d, d) - self.kappa * _dot(ahead, ahead)
         low, high, t = 0.0, math.inf, 1.0
         for _ in range(MAX_SEARCH):
             probs = torch.softmax(point.z + t * ahead, 0)
@@ -122,6 +152,10 @@ class SoftmaxProblem:
             newton = t - here / bend if bend > 0 else math.inf
             t = newton if low < newton < min(high, 10 * t) else min(10 * t, (low + high) / 2)
         return low or 1.0
+
+
+def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(torch.dot(one.view(-1), other.view(-1)))
 
 
 def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
@@ -139,20 +173,21 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
     point = problem.at(start, torch.zeros((problem.classes, problem.count)))
     gradient = problem.gradient(point)
     first = norm = float(gradient.norm())
-    radius, cut = math.inf, 0
-    inner = torch.bfloat16 if torch.bfloat16 in problem.rows else torch.float32
+    radius, cut, before = math.inf, 0, math.inf
+    inner = torch.bfloat16 if problem.halves else torch.float32
     for number in range(MAX_STEPS):
         hard = number >= FEW_STEPS
         if hard:
             radius, inner = math.inf, torch.float32 if inner == torch.bfloat16 else inner
-        if point.u.dtype == torch.float32 and (norm <= _NEAR * first or hard or inner == torch.float64):
+        near = norm <= _NEAR * first or before / 2 < norm <= _STALLED * first
+        if point.u.dtype == torch.float32 and (near or hard or inner == torch.float64):
             u = point.u.double()
             point = problem.at(u, problem.logits(u))
             gradient = problem.gradient(point)
             norm = float(gradient.norm())
         if norm <= tol * first:
             return point.u.double()
-        eta = max(_ETA[inner], min(0.3, math.sqrt(norm / first)), 0.3 * tol * first / norm)
+        eta = max(_ETA[inner], min(0.3, math.sqrt(norm / first)), 0.7 * tol * first / norm)
         # In units of the gradient's norm nothing overflows or vanishes in float32.
         wide = torch.float64 if inner == torch.float64 else torch.float32
         step = problem.newton_step(point.probs.to(wide), (gradient / norm).to(wide), radius / norm, eta, inner)
@@ -179,7 +214,7 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
         if hard or gain > 0 or abs(gain) <= level:
             point = trial
             gradient = problem.gradient(point)
-            norm = float(gradient.norm())
+            before, norm = norm, float(gradient.norm())
         else:  # rounding hides where along the step it falls
             radius /= 4
     raise FloatingPointError(f"no convergence in {number + 1} steps: gradient norm {norm}, goal {tol * first}")

@@ -60,7 +60,7 @@ def _minimize(
             radius = np.inf
         if norm <= tol * first:
             return number, searches, norm, first
-        eta = max(_ETA, min(0.3, math.sqrt(norm / first)), 0.3 * tol * first / norm)
+        eta = max(_ETA, min(0.3, math.sqrt(norm / first)), 0.7 * tol * first / norm)
         # In units of the gradient's norm nothing overflows or vanishes in float32.
         d, residual, end = _step(near, probs, kappa, gradient, norm, radius, eta)
         slope = _dot(gradient, d)

@@ -154,6 +154,21 @@ def test_small_and_large_problems_are_solved_to_the_same_point(seed, n, width, c
     np.testing.assert_array_equal(u, minimize_small(rows, label, classes, kappa, 1e-7)[0])
 
 
+@pytest.mark.parametrize(("n", "width", "classes"), [(5, 3, 2), (50, 32, 16), (200, 65, 33)])
+def test_products_in_bfloat16_lead_to_the_same_point(n, width, classes, monkeypatch):
+    rows, label, kappa = newtons_problem(0, n, width, classes)
+    usual = by_steps(rows, label, classes, kappa)
+    steps, step = [], SoftmaxProblem.newton_step
+    monkeypatch.setattr(newton, "_WORTH_HALVES", 0)
+    monkeypatch.setattr(newton.products, "HALVES", True)
+    monkeypatch.setattr(SoftmaxProblem, "newton_step", lambda *args: steps.append(args[-1]) or step(*args))
+    found = by_steps(rows, label, classes, kappa)
+    assert torch.bfloat16 in steps
+    first = np.linalg.norm(objective_and_gradient(rows, label, kappa, np.zeros_like(found))[1])
+    assert np.linalg.norm(objective_and_gradient(rows, label, kappa, found)[1]) <= 1.1e-7 * first
+    assert np.linalg.norm(found - usual) <= 3e-7 * first
+
+
 def test_where_float32_has_too_few_digits_the_way_of_large_problems_goes_on(monkeypatch):
     rows, label, kappa = newtons_problem(0, 40, 10, 3)
     assert minimize_small(rows, label, 3, kappa, 1e-30)[0] is None
