@@ -1,5 +1,5 @@
 """`python -m ray_al`: the same as the command `ray-al`."""
 
-from ray_al.cli import main
+from ray_al.cli import entry
 
-main()
+entry()

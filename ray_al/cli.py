@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib.metadata
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -82,11 +84,16 @@ def run(
 
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
-    outcome = run_sweep(checked, out, address, cpus, dashboard)
-    try:
-        report = _write_report(folder, checked)
-    except OSError as error:
-        report = f"not written ({error})"
+    report = "not written"
+
+    def write_report() -> None:
+        nonlocal report
+        try:
+            report = _write_report(folder, checked)
+        except OSError as error:
+            report = f"not written ({error})"
+
+    outcome = run_sweep(checked, out, address, cpus, dashboard, write_report)
     _summary(outcome, checked, folder, report)
 
 
@@ -213,8 +220,22 @@ def _load(folder: Storage) -> pd.DataFrame:
     return results
 
 
+def entry() -> NoReturn:
+    """Entry point: `main`, and an end without taking all modules apart, for which Python takes a second after a run."""
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            stream.flush()
+    os._exit(code)
+
+
 def main() -> None:
-    """Entry point: a fault of the user's is one clear message and exit code 2, never a traceback."""
+    """A fault of the user's is one clear message and exit code 2, never a traceback."""
     sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
     warnings.showwarning = _show_warning
     try:

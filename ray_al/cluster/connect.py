@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -72,6 +73,17 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """Leave the cluster meanwhile: a local one takes a second to end."""
+    thread = threading.Thread(target=ray.shutdown)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _settings() -> dict[str, str]:
