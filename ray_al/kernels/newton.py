@@ -23,7 +23,7 @@ from ray_al.kernels.conjugate import (
 
 _LEVEL = {torch.float64: 1e-12, torch.float32: 1e-6}  # relative: values closer than this differ by rounding
 _MAX_CUT = 40  # steps whose conjugate gradients were cut short even in float64
-_NEAR = 1e-5  # gradient, relative to the first, from which on points are float64
+_NEAR = 1e-6  # gradient, relative to the first, from which on points are float64
 _STALLED = 1e-3  # from which on they are where a step does not halve it
 _ETA = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 0.01}  # least relative error that steps ask for
 _WORTH_HALVES = 2_000_000  # numbers of a product's factors beyond which bfloat16 is faster: twice, with many classes
