@@ -108,15 +108,11 @@ def run_ours(grid: Grid) -> dict[str, Any]:
 
 
 def mean_of(runs: list[dict[str, Any]], trajectories: int) -> dict[str, Any]:
-    """The last of some runs of `ours`, with the mean of their wall times."""
-    walls = [run["wall_seconds"] for run in runs]
-    wall = sum(walls) / len(walls)
-    return runs[-1] | {
-        "wall_seconds": wall,
-        "wall_seconds_each": walls,
-        "trials_seconds_each": [run["trials_seconds"] for run in runs],
-        "trajectories_per_hour": 3600 * trajectories / wall,
-    }
+    """The last of some runs of `ours`, with the means of their times."""
+    times = {key: [run[key] for run in runs] for key in ("wall_seconds", "trials_seconds")}
+    means = {key: sum(found) / len(found) for key, found in times.items()}
+    rate = 3600 * trajectories / means["wall_seconds"]
+    return runs[-1] | means | {f"{key}_each": found for key, found in times.items()} | {"trajectories_per_hour": rate}
 
 
 def run_one_process(grid: Grid) -> dict[str, Any]:
@@ -255,9 +251,9 @@ def main() -> None:
         grid = Grid(*GRIDS[name], tuple(args.strategies), args.seeds, args.rounds)
         entry = result["grids"].setdefault(name, {"sides": {}})
         entry |= {"grid": grid._asdict(), "at_once": cores}
-        again = ["ours"] if "ours" in args.sides and len(args.sides) > 1 else []
-        ours: list[dict[str, Any]] = []
-        for side in [*args.sides, *again]:
+        around, ours = ["ours"] if "ours" in args.sides else [], []
+        others = [side for side in args.sides if side != "ours"]
+        for side in [*around, *others, *around]:
             entry["sides"][side] = run_side(side, grid, cores, args.cap)
             if side == "ours":
                 ours.append(entry["sides"][side])

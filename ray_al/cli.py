@@ -84,16 +84,19 @@ def run(
 
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
-    report = "not written"
+    report = ""
 
     def write_report() -> None:
         nonlocal report
+        report = "not written (stopped)"
         try:
             report = _write_report(folder, checked)
         except OSError as error:
             report = f"not written ({error})"
 
     outcome = run_sweep(checked, out, address, cpus, dashboard, write_report)
+    if not report:  # it was stopped early
+        write_report()
     _summary(outcome, checked, folder, report)
 
 
@@ -221,15 +224,20 @@ def _load(folder: Storage) -> pd.DataFrame:
 
 
 def entry() -> NoReturn:
-    """Entry point: `main`, and an end without taking all modules apart, for which Python takes a second after a run."""
+    """Entry point: `main`, and an end without taking all modules apart, for which Python takes a second after a run.
+
+    Threads that still run are not waited for: no command leaves one behind.
+    """
     code = 0
     try:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            err.print(end.code, markup=False, highlight=False, soft_wrap=True)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # whoever read it has gone
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # who read it has gone, or it was never open
             stream.flush()
     os._exit(code)
 

@@ -7,7 +7,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import ray
@@ -44,7 +44,9 @@ def run_sweep(
     dashboard: bool = True,
     at_end: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run what is not done yet, and leave one Parquet dataset, whatever happens; then call `at_end`.
+    """Run what is not done yet, and leave one Parquet dataset, whatever happens.
+
+    `at_end` is called then, while the cluster is left, unless the run was stopped before it began.
 
     Raises:
         ConfigError: the cluster lacks what the sweep asks for, or another run of this sweep is going on.
@@ -52,6 +54,7 @@ def run_sweep(
     storage = Storage.open(sweep.storage)
     folder = storage.child(sweep.name)
     outcome = Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
+    meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         refuse_second_run(folder)  # before a cluster is started for nothing
         coming = coming_nodes(sweep.resources) if address else []
@@ -60,15 +63,20 @@ def run_sweep(
             if not address:
                 threading.Thread(target=_import_meanwhile, daemon=True).start()
             stack.enter_context(connected(address, cpus, dashboard, console))
+            meanwhile = leaving
             demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
             for fault in node_faults(sweep.resources, cluster_nodes()):
                 console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
         lease = stack.enter_context(only_run(folder))
         from ray_al.cluster.run import Run
 
-        outcome = Run(sweep, console, there, coming, lease).go()
-        with leaving():
-            at_end()
+        run = Run(sweep, console, there, coming, lease)  # which holds the services until the cluster is left
+        outcome = run.go()
+        try:
+            with meanwhile():
+                at_end()
+        except KeyboardInterrupt:
+            outcome = replace(outcome, stopped=True)
     return outcome
 
 
@@ -78,10 +86,18 @@ def _import_meanwhile() -> None:
     Not before Ray has forked the last of its processes: the child of a fork amid an import may wait for a lock forever.
     """
     this, deadline = psutil.Process(), time.monotonic() + 60
-    with contextlib.suppress(psutil.Error, ImportError):  # who needs a module says what is wrong with it
-        while not any(child.name() == "raylet" for child in this.children()):
+    with contextlib.suppress(Exception):  # who needs a module says what is wrong with it
+        while not _has_child(this, "raylet"):
             if ray.is_initialized() or time.monotonic() > deadline:
                 return
             time.sleep(0.05)
         for module in SLOW:
             importlib.import_module(module)
+
+
+def _has_child(process: psutil.Process, name: str) -> bool:
+    for child in process.children():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if child.name() == name:
+                return True
+    return False

@@ -44,19 +44,19 @@ class _Step(NamedTuple):
 
 
 class _Halves:
-    """Rows (n, w) in bfloat16, and room for a step's products of C classes; zeros fill whole tiles up."""
+    """Rows (n, w) in bfloat16, and room for a step's products of C classes; zeros fill whole tiles of C and w up."""
 
     def __init__(self, rows: torch.Tensor, classes: int) -> None:
-        self.p = _zeros(classes, rows.shape[1])
-        self.rows = _zeros(len(rows), self.p.shape[1])[: len(rows)]
-        self.rows[:, : rows.shape[1]] = rows
-        self.s = torch.empty((len(self.p), len(rows)), dtype=torch.bfloat16)
+        (n, w), (tall, wide) = rows.shape, _TILE
+        self.p = torch.zeros((_up(classes, tall) if classes > tall else classes, _up(w, wide)), dtype=torch.bfloat16)
+        self.rows = torch.zeros((n, self.p.shape[1]), dtype=torch.bfloat16)
+        self.rows[:, :w] = rows
+        self.s = torch.empty((len(self.p), n), dtype=torch.bfloat16)
         self.product = torch.empty_like(self.p)
 
 
-def _zeros(rows: int, columns: int) -> torch.Tensor:
-    shape = [-(-size // step) * step for size, step in zip((rows, columns), _TILE, strict=True)]
-    return torch.zeros(shape, dtype=torch.bfloat16)
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 class SoftmaxProblem:
@@ -155,7 +155,7 @@ class SoftmaxProblem:
 
 
 def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(torch.dot(one.view(-1), other.view(-1)))
+    return float((one * other).sum())  # by pairs: torch.dot rounds a thousand times as much
 
 
 def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
@@ -179,7 +179,7 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
         hard = number >= FEW_STEPS
         if hard:
             radius, inner = math.inf, torch.float32 if inner == torch.bfloat16 else inner
-        near = norm <= _NEAR * first or before / 2 < norm <= _STALLED * first
+        near = norm <= max(_NEAR, tol) * first or before / 2 < norm <= _STALLED * first
         if point.u.dtype == torch.float32 and (near or hard or inner == torch.float64):
             u = point.u.double()
             point = problem.at(u, problem.logits(u))
@@ -216,5 +216,5 @@ def minimize(problem: SoftmaxProblem, tol: float) -> torch.Tensor:
             gradient = problem.gradient(point)
             before, norm = norm, float(gradient.norm())
         else:  # rounding hides where along the step it falls
-            radius /= 4
+            before, radius = norm, radius / 4
     raise FloatingPointError(f"no convergence in {number + 1} steps: gradient norm {norm}, goal {tol * first}")

@@ -192,7 +192,7 @@ def _steps(
 ) -> tuple[_Step, torch.Tensor]:
     """The next step of every active problem, float64 in units of its gradient's norm, and which are exact enough."""
     scale = norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    eta = torch.maximum((norm / first).sqrt().clamp_(0.01, 0.3), 0.3 * tol * first / scale)
+    eta = torch.maximum((norm / first).sqrt().clamp_(0.01, 0.3), 0.7 * tol * first / scale)
     # In units of the gradient's norm nothing overflows or vanishes in float32.
     unit, reach = gradient / _per(scale), radius / scale
     steps = []
