@@ -42,6 +42,7 @@ from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
 SIDES = ("ours", "usual", "converged", "own", "one process")
+SETTLE = 5.0  # seconds before each side, in which processes of the last one end
 AT_ONCE = 16  # trajectories that `ours` runs at a time on two cores: all in one trial
 
 
@@ -254,6 +255,7 @@ def main() -> None:
         around, ours = ["ours"] if "ours" in args.sides else [], []
         others = [side for side in args.sides if side != "ours"]
         for side in [*around, *others, *around]:
+            time.sleep(SETTLE)
             entry["sides"][side] = run_side(side, grid, cores, args.cap)
             if side == "ours":
                 ours.append(entry["sides"][side])

@@ -151,9 +151,11 @@ def grid(result: dict[str, Any]) -> str:
             compared = entry.get("comparison", {}).get(side, {})
             ratio = compared.get("trajectories_per_hour")
             mark = "~" if found["extrapolated"] else ""
+            each = "".join(f" {seconds:.0f}" for seconds in found.get("wall_seconds_each", ()))
             rows.append(
                 (
-                    name, names[side], f"{found['wall_seconds']:.0f}", f"{mark}{found['trajectories_per_hour']:.0f}",
+                    name, names[side], f"{found['wall_seconds']:.0f}{each and f' ({each[1:]})'}",
+                    f"{mark}{found['trajectories_per_hour']:.0f}",
                     f"{mark}{ratio:.1f}x" if ratio else "", found["at_once"],
                     f"{found['machine_peak_mb']:.0f}", f"{found['private_mb_a_trajectory']:.0f}", _largest_gap(compared),
                 )
@@ -169,8 +171,8 @@ def grid(result: dict[str, Any]) -> str:
 {where(result["machine"])} `python -m benchmarks.grid`
 
 {len(size["strategies"])} strategies x {size["seeds"]} seeds x {size["rounds"]} rounds of logistic regression on real image embeddings ({"; ".join(notes)}).
-`ray-al run` is the whole command on empty storage, its trajectories {AT_ONCE} at a time in one trial; the next sides run one process per trajectory, as many at
-a time as there are cores.
+`ray-al run` is the whole command on empty storage, its trajectories {AT_ONCE} at a time in one trial, before and after the other sides: the machine's
+speed drifts, and the mean counts. The next sides run one process per trajectory, as many at a time as there are cores.
 With scikit-learn's default tolerance probabilities are up to 0.13 off and up to 6% of the predictions are others than at the minimum, which
 ray-al's fits reach: "fits converged" is the same work, in float64 to the tolerance (1e-7) at which predictions are ray-al's;
 the last, where it was measured, is the same kernels in threads of one process without Ray, ledgers, start or report: `ray-al run` cannot be faster than that.
