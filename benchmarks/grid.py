@@ -260,6 +260,8 @@ def main() -> None:
             if side == "ours":
                 ours.append(entry["sides"][side])
                 entry["sides"][side] = mean_of(ours, grid.trajectories)
+            elif not around:
+                entry["sides"][side]["apart"] = True
             shown = {k: v for k, v in entry["sides"][side].items() if k != "accuracy"}
             print(f"{name}, {side}: {json.dumps(shown, indent=1)}", flush=True)
             if "ours" in entry["sides"]:

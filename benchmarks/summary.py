@@ -154,7 +154,7 @@ def grid(result: dict[str, Any]) -> str:
             each = "".join(f" {seconds:.0f}" for seconds in found.get("wall_seconds_each", ()))
             rows.append(
                 (
-                    name, names[side], f"{found['wall_seconds']:.0f}{each and f' ({each[1:]})'}",
+                    name, names[side] + " †" * found.get("apart", False), f"{found['wall_seconds']:.0f}{each and f' ({each[1:]})'}",
                     f"{mark}{found['trajectories_per_hour']:.0f}",
                     f"{mark}{ratio:.1f}x" if ratio else "", found["at_once"],
                     f"{found['machine_peak_mb']:.0f}", f"{found['private_mb_a_trajectory']:.0f}", _largest_gap(compared),
@@ -176,7 +176,7 @@ speed drifts, and the mean counts. The next sides run one process per trajectory
 With scikit-learn's default tolerance probabilities are up to 0.13 off and up to 6% of the predictions are others than at the minimum, which
 ray-al's fits reach: "fits converged" is the same work, in float64 to the tolerance (1e-7) at which predictions are ray-al's;
 the last, where it was measured, is the same kernels in threads of one process without Ray, ledgers, start or report: `ray-al run` cannot be faster than that.
-A figure with ~ is extrapolated from the rounds that were measured within the cap. MB: peak of the whole machine over its state before, and
+† By a command of its own, later than `ray-al run`. A figure with ~ is extrapolated from the rounds that were measured within the cap. MB: peak of the whole machine over its state before, and
 private memory of the processes of trajectories by how many ran at once. Gap: the largest of all strategies and rounds between mean accuracies, in standard
 errors, which are rough ones of two or three seeds where a side was cut short.
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 import ray
 
-from ray_al import cli
 from ray_al import features as module
+from ray_al.__main__ import main
 from ray_al.cluster import extraction_pool
 from ray_al.cluster.connect import Stop
 from ray_al.cluster.extract import Pool
@@ -220,7 +220,7 @@ def test_faults_are_clear_and_start_nothing(place: Path, case: str, capsys: pyte
     os.chdir(place)
     try:
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
     finally:
         sys.argv = argv
         os.chdir(here)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ray_al import cli, load_results
+from ray_al.__main__ import main
 from ray_al.config import parse_sweep
 from ray_al.core.round import RoundRecord
 from ray_al.experiment import Sweep
@@ -62,7 +63,7 @@ def command(*words: object, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
     return int(end.value.code or 0), "\n".join(said)
 
 
