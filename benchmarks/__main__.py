@@ -11,6 +11,7 @@ QUICK = {
     "kernels": ["--quick"],
     "mnist_against_skactiveml": ["--seeds", "1", "--rounds", "2"],
     "random_kills": ["--kills", "3"],
+    "fits": ["--quick"],
     "grid": ["--grids", "cifar10", "--seeds", "1", "--rounds", "2"],
     "trial_memory": ["--counts", "1", "4"],
     "scheduler_scale": ["--trajectories", "300"],
@@ -25,7 +26,7 @@ QUICK = {
     "vae": ["--quick"],
 }
 NEED_DATA = (
-    "mnist_against_skactiveml", "grid", "trial_memory", "large_pool", "neighbors", "candidates",
+    "mnist_against_skactiveml", "fits", "grid", "trial_memory", "large_pool", "neighbors", "candidates",
     "label_propagation", "cg_tolerance", "svc", "features",
 )  # fmt: skip
 

@@ -2,9 +2,10 @@
 
 6 strategies x 10 seeds x 10 rounds of multinomial logistic regression (l2 = 1 on the summed log-loss), test accuracy
 in every round, on EfficientNet-Lite0 features (256 components) of CIFAR-10 (50,000 rows, 10 classes, 100 labels at
-first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). Five sides:
+first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 200 and 200). The sides:
 
     ours    the command `ray-al run` on empty storage, start-up and report included
+    rough   the same with fits that are only somewhat nearer the minimum than those of `usual` (benchmarks/fits.py)
     usual   a process per trajectory: scikit-learn and numpy (benchmarks/grid_sides.py), its own copy of the features,
             fits by scikit-learn's default tolerance, which are not at their minimum
     converged   the same with fits in float64 to tolerance 1e-7, which give ray-al's predictions: the same work
@@ -14,7 +15,7 @@ first and 100 more each round) and of Tiny ImageNet (100,000 rows, 200 classes, 
 `usual`, `converged` and `own` run as many processes at a time as there are cores, one thread each, all strategies of a
 seed before the next seed, so that a side that is cut at `--cap` seconds has measured every strategy; what it did not
 reach is extrapolated from the mean of each round, and the field `extrapolated` says so. All sides start from the same
-ids. `ours` is run before and after them, for a machine's speed drifts: its wall time is the mean of the two.
+ids. `ours` and `rough` are run before and after them, for a machine's speed drifts: the mean of the two counts.
 
     RAY_AL_DATA=<folder with both files> python -m benchmarks.grid
 """
@@ -35,13 +36,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
-from benchmarks.grid_sides import STRATEGIES
+from benchmarks.grid_sides import ROUGH, STRATEGIES
 from benchmarks.machine import machine
 from benchmarks.memory import Watch, trial_processes
 from benchmarks.mnist_against_skactiveml import curves
 
 ROOT = Path(__file__).parent.parent
-SIDES = ("ours", "usual", "converged", "own", "one process")
+RUNS = ("ours", "rough")
+SIDES = (*RUNS, "usual", "converged", "own", "one process")
 SETTLE = 5.0  # seconds before each side, in which processes of the last one end
 AT_ONCE = 16  # trajectories that `ours` runs at a time on two cores: all in one trial
 
@@ -69,13 +71,13 @@ GRIDS = {
 }
 
 
-def run_ours(grid: Grid) -> dict[str, Any]:
+def run_ours(grid: Grid, learner: str | dict[str, Any]) -> dict[str, Any]:
     import yaml
 
     import ray_al
 
     with tempfile.TemporaryDirectory(prefix="ray-al-bench-") as folder:
-        axes = {"dataset": [grid.data], "learner": ["logreg"], "strategy": list(grid.strategies), "seed": grid.seeds}
+        axes = {"dataset": [grid.data], "learner": [learner], "strategy": list(grid.strategies), "seed": grid.seeds}
         sweep = {"name": "grid", "storage": f"{folder}/runs", "axes": axes, "protocol": grid.protocol}
         path = Path(folder, "grid.yaml")
         path.write_text(yaml.safe_dump(sweep))
@@ -146,8 +148,8 @@ def memory_of(watch: Watch, at_once: int | None = None) -> dict[str, Any]:
 
 
 def run_side(side: str, grid: Grid, cores: int, cap: float) -> dict[str, Any]:
-    if side == "ours":
-        return run_ours(grid)
+    if side in RUNS:
+        return run_ours(grid, "logreg" if side == "ours" else {"name": "logreg", "tol": ROUGH})
     return run_one_process(grid) if side == "one process" else run_processes(side, grid, cores, cap)
 
 
@@ -218,10 +220,10 @@ def process_result(
     }
 
 
-def compare(grid: Grid, sides: dict[str, Any]) -> dict[str, Any]:
-    """Each other side against ours: ratio of trajectories per hour and of memory, and gaps of the mean curves."""
-    ours, found = sides["ours"], {}
-    for name in [side for side in SIDES[1:] if side in sides]:
+def compare(grid: Grid, sides: dict[str, Any], run: str) -> dict[str, Any]:
+    """Each other side against a run: ratio of trajectories per hour and of memory, and gaps of the mean curves."""
+    ours, found = sides[run], {}
+    for name in [side for side in SIDES if side in sides and side not in RUNS]:
         other = sides[name]
         found[name] = {
             "trajectories_per_hour": ours["trajectories_per_hour"] / other["trajectories_per_hour"],
@@ -252,20 +254,20 @@ def main() -> None:
         grid = Grid(*GRIDS[name], tuple(args.strategies), args.seeds, args.rounds)
         entry = result["grids"].setdefault(name, {"sides": {}})
         entry |= {"grid": grid._asdict(), "at_once": cores}
-        around, ours = ["ours"] if "ours" in args.sides else [], []
-        others = [side for side in args.sides if side != "ours"]
+        around, ours = [side for side in RUNS if side in args.sides], dict[str, list[dict[str, Any]]]()
+        others = [side for side in args.sides if side not in RUNS]
         for side in [*around, *others, *around]:
             time.sleep(SETTLE)
             entry["sides"][side] = run_side(side, grid, cores, args.cap)
-            if side == "ours":
-                ours.append(entry["sides"][side])
-                entry["sides"][side] = mean_of(ours, grid.trajectories)
+            if side in RUNS:
+                ours.setdefault(side, []).append(entry["sides"][side])
+                entry["sides"][side] = mean_of(ours[side], grid.trajectories)
             elif not around:
                 entry["sides"][side]["apart"] = True
             shown = {k: v for k, v in entry["sides"][side].items() if k != "accuracy"}
             print(f"{name}, {side}: {json.dumps(shown, indent=1)}", flush=True)
-            if "ours" in entry["sides"]:
-                entry["comparison"] = compare(grid, entry["sides"])
+            runs = [run for run in RUNS if run in entry["sides"]]
+            entry["comparison"] = {run: compare(grid, entry["sides"], run) for run in runs}
             args.out.write_text(json.dumps(result, indent=1) + "\n")  # a run that is stopped leaves what it measured
 
 

@@ -22,6 +22,7 @@ import numpy as np
 # The side's fits: type of the features, and tolerance. At scikit-learn's own, probabilities are up to 0.13 off and up
 # to 6% of the predictions others than at the minimum; at 1e-7 at most one of 10,000 differs.
 FITS = {"usual": (np.float32, 1e-4), "converged": (np.float64, 1e-7)}
+ROUGH = 3e-4  # ray-al's `tol` whose answers are nearer the minimum than scikit-learn's by default (benchmarks/fits.py)
 MAX_CLUSTERS, MIN_CLUSTER, NEIGHBORS = 500, 5, 20  # TypiClust's own numbers
 
 

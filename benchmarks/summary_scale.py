@@ -100,6 +100,7 @@ LISTINGS = {
     "neighbors": "Neighbor graphs",
     "candidates": "Rounds over candidates alone",
     "label_propagation": "Label propagation",
+    "fits": "Fits of logistic regression",
     "cg_tolerance": "Pseudo-labels of solves that stop early",
     "features": "Images to embeddings",
     "vae": "Auto-encoder and k-means partition",

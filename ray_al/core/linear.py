@@ -51,6 +51,8 @@ Linear = LinearHead | LinearCommittee
 class LinearService(Protocol):
     """Fits and applies linear heads on shared spaces: in this process, or in an actor that holds the rows."""
 
-    def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead: ...
+    def fit_linear(
+        self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
+    ) -> LinearHead: ...
 
     def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray: ...  # (n, C) float32

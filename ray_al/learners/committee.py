@@ -11,7 +11,7 @@ from ray_al.core.labeled_set import LabeledSet
 from ray_al.core.linear import LinearCommittee, LinearService
 from ray_al.core.pool import Pool
 from ray_al.core.query import PseudoLabels
-from ray_al.learners.logreg import LinearModel
+from ray_al.learners.logreg import LinearModel, check_tol
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class LogRegCommittee:
     members: int = 5
     space: str | None = None
     l2: float = 1.0
+    tol: float = 1e-7
     service: LinearService | None = None  # set by whoever builds the trajectory
 
     heads: ClassVar[frozenset[str]] = frozenset({"probs", "embedding", "mc_probs"})
@@ -53,6 +54,7 @@ class LogRegCommittee:
             raise ValueError(f"logreg_committee needs 2 to 1000 members, not {self.members}")
         if not 0 < self.l2 < 1e12:
             raise ValueError(f"logreg_committee needs 0 < l2 < 1e12, not {self.l2}")
+        check_tol("logreg_committee", self.tol)
 
     def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> CommitteeModel:
         if len(labeled.image_labels):
@@ -63,7 +65,7 @@ class LogRegCommittee:
         labels = np.concatenate([labeled.labels, assume.labels])
         space = self.space or pool.spaces[0]
         samples = [resample(labels, rng) for _ in range(self.members)]
-        heads = [self.service.fit_linear(space, ids[s], labels[s], pool.classes, self.l2) for s in samples]
+        heads = [self.service.fit_linear(space, ids[s], labels[s], pool.classes, self.l2, self.tol) for s in samples]
         return CommitteeModel(LinearCommittee(space, tuple(heads)), self.service, pool)
 
 

@@ -56,9 +56,11 @@ class DeviceScorer(PoolScorer):
 
         return alone(work)
 
-    def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead:
+    def fit_linear(
+        self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
+    ) -> LinearHead:
         found = self._together(
-            space, ("fit", classes, l2), (ids, labels), lambda pool, problems: pool.fit(problems, classes, l2)
+            space, ("fit", classes, l2, tol), (ids, labels), lambda pool, problems: pool.fit(problems, classes, l2, tol)
         )
         return LinearHead(space, found.weights, found.bias)
 

@@ -66,12 +66,14 @@ class PoolScorer:
     def _size(self, space: str) -> int:
         return len(self.reader.read(space, "pool"))
 
-    def fit_linear(self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float) -> LinearHead:
+    def fit_linear(
+        self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
+    ) -> LinearHead:
         """Multinomial logistic regression on rows `ids` of a space; see `ray_al.kernels.logistic`."""
         from ray_al.kernels.logistic import fit_logistic
 
         rows = np.asarray(self.reader.read(space, "pool")[ids], np.float32)
-        ((weights, bias),) = fit_logistic([(rows, labels)], classes, l2)
+        ((weights, bias),) = fit_logistic([(rows, labels)], classes, l2, tol)
         return LinearHead(space, weights, bias)
 
     def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray:

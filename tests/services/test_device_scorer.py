@@ -41,7 +41,7 @@ def _calls(seed: int) -> list[Any]:
         lambda s: s.linear_badge(head, 30, ids, seed, "norm"),
         lambda s: (s.linear_probs(head, None, "pool"),),
         lambda s: (s.linear_probs(head, ids, "pool"), s.linear_probs(head, None, "test")),
-        lambda s: (s.fit_linear("x", ids, labels, CLASSES, 1.0).weights,),
+        lambda s: (s.fit_linear("x", ids, labels, CLASSES, 1.0, 1e-7).weights,),
         lambda s: s.kcenter("x", 9, ids, ids, seed, np.arange(500)),
         lambda s: (s.kmeans("x", 4, seed),),
     ]
