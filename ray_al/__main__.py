@@ -38,9 +38,9 @@ def entry() -> NoReturn:
 
 def main() -> None:
     """A fault of the user's is one clear message and exit code 2, never a traceback."""
-    sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
     warnings.showwarning = _show_warning
     try:
+        sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
         app()
     except (ConfigError, DataError, DamagedFile) as error:
         for fault in getattr(error, "faults", (str(error),)):

@@ -142,6 +142,7 @@ def _user_method(kind: str, name: str, make: Any) -> Method:
         needs=frozenset(getattr(make, "needs", ())),
         cold_start=bool(getattr(make, "cold_start", False)),
         heads=frozenset(getattr(make, "heads", {"probs"})),
+        on_images=getattr(make, "on_images", None),
         reads=tuple(getattr(make, "reads", ())),
         neighbor_index=bool(getattr(make, "neighbor_index", False)),
         light=bool(getattr(make, "light", False)),

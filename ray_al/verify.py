@@ -36,7 +36,8 @@ def verify_sweep(folder: str, sample: int, seed: int, console: Console) -> list[
     if not storage.exists("sweep.json"):
         raise ConfigError([f"{folder!r} holds no sweep.json, so what was run is not known"])
     sweep = parse_sweep(storage.read_json("sweep.json"))
-    done = [t for t in sweep.trajectories if t.id in index(storage).done]
+    held = index(storage).done
+    done = [t for t in sweep.trajectories if t.id in held]
     if not done:
         raise ConfigError(
             [f"{folder!r} has no finished trajectory of its sweep (did the data or a method's version change?)"]

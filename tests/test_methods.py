@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ray_al.method import INJECTABLE, Method
-from ray_al.methods import KINDS, build, resolve
+from ray_al.methods import KINDS, build, find, resolve
 
 ROWS = [pytest.param(row, id=f"{kind}-{name}") for kind, rows in KINDS.items() for name, row in rows.items()]
 
@@ -61,3 +61,14 @@ def test_what_nobody_has_to_give_is_refused() -> None:
     for kind, name, wrong in (("learner", "Misspelled", "servce"), ("strategy", "Strategy", "audit")):
         (fault,) = resolve(kind, f"tests.test_methods:{name}", {})[1]
         assert f"cannot be given {wrong} by `injected`; a learner may name audit, neighbors, service" in fault
+
+
+class OnImages:
+    on_images = True
+
+    def select(self) -> None: ...
+
+
+def test_an_own_method_says_what_its_space_holds() -> None:
+    assert find("strategy", "tests.test_methods:OnImages").on_images is True
+    assert find("learner", "tests.test_methods:Own").on_images is None

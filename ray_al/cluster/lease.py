@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ray_al.storage import Storage
 from ray_al.sweep_file import ConfigError
@@ -31,28 +31,24 @@ STALE_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def only_run(folder: Storage) -> Iterator[Lease | None]:
+def only_run(folder: Storage, stale: tuple[str, ...] = ()) -> Iterator[Lease | None]:
     """Hold the sweep's folder against a second run at the same time, and yield the lease, if it takes one.
 
     A local lock ends with its process. A lease of a process that was killed is taken over: at once on the same
-    machine, after STALE_SECONDS from another.
+    machine, after STALE_SECONDS from another. `stale` are those that `refuse_second_run` has waited for.
 
     Raises:
         ConfigError: another run holds the folder.
     """
     path = folder.local
     if path is None:
-        with _leased(folder) as lease:
+        with _leased(folder, stale) as lease:
             yield lease
         return
     path.mkdir(parents=True, exist_ok=True)
     with open(path / LOCK, "a+") as lock:
-        locked = _flock(lock)
-        if locked is False:
-            lock.seek(0)
-            raise _going_on(folder, f"process {lock.read().strip() or 'unknown'}")
-        if locked is None:  # a file system without locks
-            with _leased(folder) as lease:
+        if not _flock(lock, folder):  # a file system without locks
+            with _leased(folder, stale) as lease:
                 yield lease
             return
         lock.seek(0)
@@ -62,25 +58,32 @@ def only_run(folder: Storage) -> Iterator[Lease | None]:
         yield None
 
 
-def refuse_second_run(folder: Storage) -> None:
-    """Raise ConfigError if another run holds the folder; writes nothing where no run was before."""
-    if folder.local is None:
-        _watch_others(folder, "")
-    elif folder.exists(LOCK):
-        with only_run(folder):
-            pass
+def refuse_second_run(folder: Storage) -> tuple[str, ...]:
+    """Raise ConfigError if another run holds the folder; writes nothing.
+
+    Returns the leases that have shown no sign of life: whoever takes them over says so in its own, or a run that was
+    only cut off for a while would go on beside it.
+    """
+    if folder.local is not None:
+        if not folder.exists(LOCK):
+            return ()
+        with open(folder.local / LOCK, "a+") as lock:
+            if _flock(lock, folder):
+                return ()
+    return _stale(folder, "")
 
 
-def _flock(lock: Any) -> bool | None:
-    """Whether the lock was free and is held now; None where there are no locks."""
+def _flock(lock: IO[str], folder: Storage) -> bool:
+    """Whether the lock is held now; False where there are no locks. Raises ConfigError if another run holds it."""
     try:
         import fcntl
 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        lock.seek(0)
+        raise _going_on(folder, f"process {lock.read().strip() or 'unknown'}") from None
     except (ImportError, OSError):
-        return None
+        return False
     return True
 
 
@@ -90,11 +93,13 @@ def _going_on(folder: Storage, holder: str) -> ConfigError:
 
 
 @contextlib.contextmanager
-def _leased(folder: Storage) -> Iterator[Lease]:
-    lease = Lease(folder)
+def _leased(folder: Storage, stale: tuple[str, ...]) -> Iterator[Lease]:
+    lease = Lease(folder, took=stale)
     lease.start()
     try:
-        lease.took = _watch_others(folder, lease.name)
+        lease.took = tuple(sorted({*stale, *_stale(folder, lease.name, stale)}))
+        for name in lease.took:
+            folder.delete(f"{LEASES}/{name}")
         yield lease
     finally:
         lease.stop()
@@ -137,14 +142,14 @@ class Lease:
                 self._write()
 
 
-def _watch_others(folder: Storage, own: str) -> tuple[str, ...]:
-    """Watch the leases beside one's own until each has changed or gone stale; delete and return the stale ones.
+def _stale(folder: Storage, own: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Watch the leases beside one's own until each has changed or gone stale, and return the stale ones.
 
     Raises:
-        ConfigError: one of them changed: its run is alive.
+        ConfigError: one of them, and none of those `known` to be stale, changed: its run is alive.
     """
     first, started = _others(folder, own), time.monotonic()
-    stale = {name for name, state in first.items() if _died_here(state)}
+    stale = {name for name, state in first.items() if name in known or _died_here(state)}
     while waiting := first.keys() - stale:
         if time.monotonic() - started > STALE_SECONDS:
             stale |= waiting
@@ -156,8 +161,6 @@ def _watch_others(folder: Storage, own: str) -> tuple[str, ...]:
                 stale.add(name)  # it ended
             elif now[name] != first[name]:
                 raise _going_on(folder, f"process {now[name].get('pid')} on {now[name].get('host')}")
-    for name in stale:
-        folder.delete(f"{LEASES}/{name}")
     return tuple(sorted(stale))
 
 

@@ -33,7 +33,7 @@ from ray_al.results.compaction import adopt, compact
 from ray_al.results.dataset import index
 from ray_al.space_facts import FILE as SPACES_FILE
 from ray_al.space_facts import describe_spaces
-from ray_al.storage import Storage
+from ray_al.storage import DamagedFile, Storage
 from ray_al.sweep_file import ConfigError
 
 
@@ -68,6 +68,8 @@ class Run:
         clock, stopped = Clock(), False
         try:
             with Stop().listening() as stop:  # after Ray's own handler, which would end this process at once
+                if self.lease and self.lease.lost.is_set():  # before anyone listened
+                    raise KeyboardInterrupt
                 if todo:
                     self._trials(todo, progress, clock, stop)
         except KeyboardInterrupt:
@@ -78,7 +80,7 @@ class Run:
                 self.console.print("another run took this sweep over; this one has stopped", style="red")
             else:
                 compact(folder, names)
-        except OSError as error:
+        except (OSError, DamagedFile) as error:
             text = f"results were not compacted: {error}; they stay in {folder.root}/ledger"
             self.console.print(text, style="red", markup=False)
         return Outcome(len(progress.done), len(names), progress.failed, stopped, clock.seconds, clock.cpu_seconds)

@@ -56,7 +56,7 @@ def run_sweep(
     outcome = Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
     meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        refuse_second_run(folder)  # before a cluster is started for nothing
+        stale = refuse_second_run(folder)  # before a cluster is started for nothing
         coming = coming_nodes(sweep.resources) if address else []
         there = finished(storage, sweep.name, sweep.by_id.keys())
         if there < sweep.by_id.keys():
@@ -67,7 +67,7 @@ def run_sweep(
             demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
             for fault in node_faults(sweep.resources, cluster_nodes()):
                 console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
-        lease = stack.enter_context(only_run(folder))
+        lease = stack.enter_context(only_run(folder, stale))
         from ray_al.cluster.run import Run
 
         run = Run(sweep, console, there, coming, lease)  # which holds the services until the cluster is left

@@ -182,10 +182,10 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
     for record in run_trajectory(trajectory, done, state):
         learner = trajectory.learner
         carried = learner.state() if follows and isinstance(learner, StatefulLearner) else None
-        ledger.append(record, _circumstances(), carried)
-        if epochs := getattr(learner, "history", None):
+        if epochs := getattr(learner, "history", None):  # before the round is on record, and never runs again
             write_epochs(ledger.sweep, ledger.name, record.round, epochs)
             write_scalars(folder.child(f"epochs-of-round{record.round}"), epochs)
+        ledger.append(record, _circumstances(), carried)
         if events:
             events.add(record)
         records.append(record)
@@ -198,10 +198,14 @@ def _run(config: TrajectoryConfig, session: Session, ledger: Ledger, progress: R
 
 
 def events_path(config: TrajectoryConfig) -> str:
-    """Folder of a trajectory's TensorBoard events: its names, without what a path cannot hold, and its id's start."""
+    """Folder of a trajectory's TensorBoard events: its names, without what a path cannot hold, and its id's start.
+
+    Long names are cut: file systems take 255 bytes, and the id tells those apart that begin alike.
+    """
     name = config.name
     parts = (name.dataset, name.learner, name.protocol, name.strategy, f"seed{name.seed}-{config.id[:6]}")
-    return "/".join("".join(c if c.isalnum() or c in "+-_.=()" else "_" for c in part).lstrip(".") for part in parts)
+    plain = ("".join(c if c.isalnum() or c in "+-_.=()" else "_" for c in part).lstrip(".") for part in parts)
+    return "/".join(part.encode()[:100].decode(errors="ignore") for part in plain)
 
 
 @functools.cache

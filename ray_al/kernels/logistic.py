@@ -13,6 +13,7 @@ from ray_al.kernels import blocks
 ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
 _FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
 _SMALL = 5_000_000  # numbers of a product's factors up to which one call of machine code is faster
+_NEGLIGIBLE = 1e-6  # of the penalty
 _CERTAINTY = 0.01  # measured: fewest products on digits, MNIST and image embeddings
 
 
@@ -98,16 +99,29 @@ def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> L
 
 def _features(x: torch.Tensor, l2: float, kappa: float) -> _Features:
     n, d = x.shape
+    # Products X'X and XX' lose what is this much below their largest numbers. Where the penalty is not far above it, as
+    # with columns of very different scales, factors of X itself are slower and lose the square root of that.
+    lost = 1e-14 * n * float(x.square().sum())
     if 3 * n < 2 * d:
-        # Few rows: W lies in their span. XX' = E diag(s) E', F = E sqrt(s / m) with m = kappa s + l2.
+        # Few rows: W lies in their span. X = E sqrt(diag(s)) V, F = E sqrt(s / m) with m = kappa s + l2.
+        if lost > _NEGLIGIBLE * l2:
+            vectors, roots, right = torch.linalg.svd(x, full_matrices=False)
+            keep = roots > 1e-14 * n * roots[0].clamp(min=torch.finfo(x.dtype).tiny)
+            vectors, roots = vectors[:, keep], roots[keep]
+            m = roots.square() * kappa + l2
+            return _Features(vectors * (roots / m.sqrt()), right[keep] / m.sqrt()[:, None])
         values, vectors = torch.linalg.eigh(x @ x.T)
         keep = values > 1e-14 * n * values[-1].clamp(min=torch.finfo(x.dtype).tiny)
         values, vectors = values[keep], vectors[:, keep]
         m = values * kappa + l2
         return _Features(vectors * (values / m).sqrt(), (vectors / (values * m).sqrt()).T @ x)
     # M = L L', U = W L, F = X L^-T.
-    m = (x.T @ x).mul_(kappa)
-    m.diagonal().add_(l2)
-    lower = torch.linalg.cholesky(m)
+    if kappa * lost > _NEGLIGIBLE * l2:
+        stacked = torch.cat([x * kappa**0.5, torch.eye(d, dtype=x.dtype).mul_(l2**0.5)])
+        lower = torch.linalg.qr(stacked, mode="r").R.T
+    else:
+        m = (x.T @ x).mul_(kappa)
+        m.diagonal().add_(l2)
+        lower = torch.linalg.cholesky(m)
     inverse = torch.linalg.solve_triangular(lower, torch.eye(d, dtype=x.dtype), upper=False)
     return _Features(x @ inverse.T, inverse)

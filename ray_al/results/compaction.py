@@ -127,6 +127,7 @@ def compact(sweep: Storage, names: Sequence[TrajectoryName]) -> None:
     bears the very name of a current one (its label was kept while its settings changed), it moves to `superseded/`.
     """
     complete = index(sweep).done  # before reading: what finishes in between is left to the next compaction
+    before = set(result_files(sweep))  # what comes in between stays: another run may have written it
     order = {name.trajectory_id: position for position, name in enumerate(names)}
     table = rename(read_sweep(sweep), {name.trajectory_id: name for name in names})
     rank = pc.index_in(table["trajectory_id"], pa.array(order, pa.string())).fill_null(len(order))
@@ -147,7 +148,7 @@ def compact(sweep: Storage, names: Sequence[TrajectoryName]) -> None:
                 sweep.write(name, data)
             written.add(name)
         filed |= set(ids_of(part)) if which == "done" else set()
-    for name in set(result_files(sweep)) - written:
+    for name in before - written:
         if _WRITTEN.fullmatch(name):  # others in the folder are somebody's own
             sweep.delete(name)
     for name in sweep.list(FOLDER):

@@ -120,7 +120,7 @@ class Ledger:
             try:
                 table = read_table(self.sweep, part)
                 (record,) = to_records(table)
-            except (OSError, ValueError) as error:
+            except ValueError as error:  # storage that cannot be read for a while (OSError) has damaged nothing
                 fault = getattr(error, "damage", f"{part}: {error}")
                 self.damage = f"{fault}: round {round} runs again, and so do those after it"
                 break

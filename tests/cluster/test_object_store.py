@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -165,11 +166,44 @@ def test_a_lease_that_beats_holds_and_one_that_does_not_is_taken_over(
     dead = b'{"host": "elsewhere", "machine": "other", "pid": 1, "beats": 7}'
     folder.write("lease/dead.json", dead)
     started = time.monotonic()
+    stale = refuse_second_run(folder)
+    assert time.monotonic() - started >= 1.0
+    assert stale == ("dead.json",)
+    assert folder.list("lease") == ["dead.json"]  # whose run may only be cut off: it is told before it is struck off
+    with only_run(folder, stale) as held:
+        assert held is not None
+        assert held.took == stale
+        assert folder.list("lease") == [held.name]
+        assert json.loads(folder.read(f"lease/{held.name}"))["took"] == ["dead.json"]
+    folder.write("lease/dead.json", dead)
     with only_run(folder) as held:
         assert held is not None
-        assert held.took == ("dead.json",)
-        assert time.monotonic() - started >= 1.0
-        assert folder.list("lease") == [held.name]
+        assert held.took == stale
+
+
+def test_a_run_that_was_cut_off_learns_that_another_took_over(folder: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 1.0)
+    told: list[int] = []
+    monkeypatch.setattr(lease.os, "kill", lambda pid, number: told.append(number))
+    away, beat = set[str](), Lease._write
+
+    def write(self: Lease) -> None:
+        if self.name in away:
+            raise OSError("no link")
+        beat(self)
+
+    monkeypatch.setattr(Lease, "_write", write)
+    with only_run(folder) as first:
+        assert first is not None
+        away.add(first.name)
+        stale = refuse_second_run(folder)
+        away.clear()  # its link is back while the second one starts its cluster
+        time.sleep(0.5)
+        with only_run(folder, stale) as second:
+            assert second is not None
+            assert first.lost.wait(5)
+    assert told == [signal.SIGINT]
 
 
 def test_a_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(folder: Storage) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from ray_al.cluster import trial as trials
 from ray_al.cluster.members import Event, Member, write_members
-from ray_al.cluster.trial import Session, follow, trial
+from ray_al.cluster.trial import Session, events_path, follow, trial
+from ray_al.config import parse_sweep
 
 Told = dict[str, list[Event]]
 
@@ -97,3 +98,18 @@ def test_a_thread_that_is_ended_by_force_ends_the_trial(monkeypatch: pytest.Monk
     with pytest.raises(SystemExit):
         run(monkeypatch, 8, 1, one)
     assert told == {}
+
+
+def test_folders_of_events_have_names_that_file_systems_take() -> None:
+    axes = {
+        "dataset": ["digits"],
+        "learner": ["logreg"],
+        "strategy": [{"name": "random", "label": "\u00e9" * 300}],
+        "seed": 2,
+    }
+    protocol = {"initial": 10, "batch": 5, "rounds": 2}
+    sweep = parse_sweep({"name": "long", "storage": "unused", "axes": axes, "protocol": protocol})
+    one, other = (events_path(trajectory) for trajectory in sweep.trajectories)
+    assert max(len(part.encode()) for part in one.split("/")) <= 100
+    assert "/" + 50 * "\u00e9" + "/" in one
+    assert one != other

@@ -101,6 +101,22 @@ def test_absent_classes_are_columns_of_probability_zero():
     np.testing.assert_array_equal(probabilities(sure, x), np.eye(7)[np.full(50, 4)])
 
 
+@pytest.mark.parametrize("n", [20, 100])  # fewer rows than columns, and more
+@pytest.mark.parametrize("scale", [1e4, 1e7, 1e9])
+def test_columns_of_very_different_scales(n, scale):
+    x, y = random_problem(2, n, 60, 3)
+    x[:, 0] *= scale
+    x[:, 1] = x[:, 0]
+    (head,) = fit_logistic([(x, y)], 3)
+    # At the minimum the gradient is zero: here, in units in which all columns weigh alike.
+    exact = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    unit = 1 / np.sqrt(np.square(exact).sum(0) + 1)
+    off = probabilities(head, x) - np.eye(3)[y]
+    at_zero = (1 / 3 - np.eye(3)[y]).T @ exact * unit
+    gradient = (off.T @ exact + head.weights) * unit
+    assert np.abs(gradient).max() < 1e-4 * np.abs(at_zero).max()
+
+
 def test_hard_problems_converge():
     x, y = random_problem(1, 60, 30, 3)
     same = np.repeat(x[:1], 60, 0)  # nothing to learn but the class frequencies

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from ray_al import load_results
 from ray_al.core.round import RoundRecord
+from ray_al.results import compaction
 from ray_al.results.compaction import adopt, compact, finished
 from ray_al.results.dataset import index, read_sweep
 from ray_al.results.ledger import Ledger
@@ -90,6 +92,24 @@ def test_a_damaged_part_and_what_follows_runs_again(sweep: Storage) -> None:
     assert len(load_results(sweep.root)) == 3
 
 
+def test_storage_that_cannot_be_read_for_a_while_costs_no_round(
+    sweep: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(sweep, 0, 3, finish=False)
+    whole = Storage.read
+
+    def read(self: Storage, name: str) -> bytes:
+        if name.endswith("round-00001.parquet"):
+            raise OSError("slow down")
+        return whole(self, name)
+
+    monkeypatch.setattr(Storage, "read", read)
+    with pytest.raises(OSError, match="slow down"):
+        _ledger(sweep).load(carried=True)
+    monkeypatch.undo()
+    assert len(_ledger(sweep).load()[0]) == 3
+
+
 def test_unfinished_finished_and_failed_trajectories_are_all_loaded(sweep: Storage) -> None:
     _run(sweep, 0)
     _run(sweep, 1, 2, finish=False)
@@ -151,6 +171,27 @@ def test_compaction_leaves_other_files_of_the_folder_alone(sweep: Storage) -> No
     assert [sweep.read(name) for name in mine] == [b"my own"] * 3
     assert sweep.exists("results/done-backup.parquet")
     assert not sweep.exists(f"results/{own}")
+
+
+def test_compaction_beside_another_ones_leaves_what_that_has_filed(
+    sweep: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [_name(seed) for seed in range(3)]
+    _run(sweep, 0)
+    read = compaction.read_sweep
+
+    def late(folder: Storage) -> pa.Table:
+        table = read(folder)
+        monkeypatch.undo()
+        for seed in (1, 2):
+            _run(sweep, seed)
+        compact(sweep, names)
+        return table
+
+    monkeypatch.setattr(compaction, "read_sweep", late)
+    compact(sweep, names)
+    assert index(sweep).done == {"id00", "id01", "id02"}
+    assert len(load_results(sweep.root)) == 9
 
 
 @pytest.mark.parametrize("writes", range(4))
