@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def compare(name: str, counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     for count in counts:
         ids = order[:count]
         rows, labels, test = x[ids].astype(np.float32), y[ids], x_test.astype(np.float64)
-        exact, _ = timed(lambda: ours(rows, labels, classes, EXACT))  # noqa: B023
+        exact, _ = timed(partial(ours, rows, labels, classes, EXACT))
         truth, least = softmax(logits(exact, test), 1), objective(exact, rows, labels)
         for side, fit in sides(rows, labels, classes).items():
             head, seconds = timed(fit)

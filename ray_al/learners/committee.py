@@ -38,7 +38,8 @@ class LogRegCommittee:
 
     A member's labels are as many draws with replacement as there are labels, and one more of each class that the draws
     missed, its item drawn at random: so no member holds a class for impossible that has been seen, and members differ
-    even when there is one label of each class. Pseudo-labels are drawn like labels.
+    even when there is one label of each class. Pseudo-labels are drawn like labels. `space`,
+    `l2` and `tol` are those of `logreg`.
     """
 
     members: int = 5
