@@ -120,7 +120,7 @@ class RowCoverage:
 
     def locate(self, block: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.empty(len(block), np.int64)
-        _locate(self._open, self._best, block * self._rows, self._rows, part, rows)
+        _locate(self._open, self._best, block * self._rows, self._rows, part, np.argsort(block), rows)
         return rows + self._geometry.start, self._best[rows]
 
     def rest(self) -> np.ndarray:
@@ -137,21 +137,25 @@ class RowCoverage:
 
 @compiled
 def _locate(
-    free: np.ndarray, best: np.ndarray, starts: np.ndarray, count: int, part: np.ndarray, out: np.ndarray
-) -> None:
+    free: np.ndarray, best: np.ndarray, starts: np.ndarray, count: int, part: np.ndarray, order: np.ndarray,
+    out: np.ndarray,
+) -> None:  # fmt: skip
     """out (m,): where running sums of the free rows' best, over `count` rows from each of starts (m,), pass part (m,)
-    of the whole sum."""
-    for i in range(len(starts)):
-        start, stop, whole, running = starts[i], min(starts[i] + count, len(best)), 0.0, 0.0
-        for j in range(start, stop):
-            whole += best[j] if free[j] else 0.0
+    of the whole sum. `order` (m,) sorts the starts."""
+    running, last, stop = np.empty(count), -1, 0
+    for i in order:
+        start = starts[i]
+        if start != last:
+            last, stop, total = start, min(count, len(best) - start), 0.0
+            for j in range(stop):
+                total += best[start + j] if free[start + j] else 0.0
+                running[j] = total
+        whole, at = running[stop - 1], 0
         bar = part[i] * whole
-        for j in range(start, stop):
-            running += best[j] if free[j] else 0.0
-            # Rounding may carry the product up to the sum itself: the last row of positive weight.
-            if running > bar or running == whole:
-                out[i] = j
-                break
+        # Rounding may carry the product up to the sum itself: the last row of positive weight.
+        while not (running[at] > bar or running[at] == whole):
+            at += 1
+        out[i] = start + at
 
 
 def _priority(ids: np.ndarray, seed: int) -> np.ndarray:

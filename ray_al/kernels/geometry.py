@@ -67,7 +67,14 @@ class Euclidean:
             if len(asked):
                 distances.lower(table, nearest, asked, *block.some(asked), raw, best[at])
 
-        self.matrix.sweep(work, moved, rough=True)
+        def first(block: Block, _: torch.Tensor) -> None:
+            at = slice(block.start - self.start, block.stop - self.start)
+            distances.lower(*_all(block), *block.all(), raw, best[at])
+
+        if _is_first(best, ids):
+            self.matrix.sweep(first)
+        else:
+            self.matrix.sweep(work, moved, rough=True)
 
     def _points(self, ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
         """Rows (p, d) float32 as they are and shifted, and the squared norms (p,) of the latter."""
@@ -83,6 +90,17 @@ class Euclidean:
 def _sure(norms: np.ndarray, width: int) -> np.ndarray:
     """Squared norms (n,) float32 less what rounding of `width` products may have added to them, or to a distance."""
     return norms * np.float32(1 - 2 * distances.noise(width)) - np.float32(4 * width * distances.TINY)
+
+
+def _is_first(best: np.ndarray, ids: np.ndarray) -> bool:
+    """Whether bounds can rule nothing out: one point, and rows that know of none."""
+    return len(ids) == 1 and bool(np.isinf(best).all())
+
+
+def _all(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`lower`'s table, nearest point and asked rows where all rows of a block are asked about the one point."""
+    count = block.stop - block.start
+    return np.empty((0, count), np.float32), np.zeros(count, np.int32), np.arange(count)
 
 
 def _table(count: int, fill: Callable[[int, int, np.ndarray], None]) -> np.ndarray:
@@ -115,8 +133,7 @@ class GradientEmbedding:
 
     @staticmethod
     def _residual(probs: torch.Tensor) -> torch.Tensor:
-        table = probs.numpy()
-        table[np.arange(len(table)), table.argmax(1)] -= 1  # numpy's argmax is several times faster than torch's
+        outer_distances.subtract_largest(probs.numpy())
         return probs
 
     def _q(self, start: int, stop: int) -> torch.Tensor:
@@ -136,10 +153,15 @@ class GradientEmbedding:
             raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {block.raw.abs().max()}")
         return norms
 
-    def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """q (n, C) and h (n, D) float32 of rows `ids`."""
+    def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """q (n, C), h (n, D) and h less the shift, float32, of rows `ids`."""
         probs = self._some_probs(ids)
-        return self._residual(blocks.float_rows(probs, 0, len(probs))), blocks.float_rows(self.h[ids], 0, len(ids))
+
+        def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            h = blocks.float_rows(self.h[ids], 0, len(ids))
+            return self._residual(blocks.float_rows(probs, 0, len(ids))), h, h - blocks.borrow(self.matrix.shift)
+
+        return blocks.alone(work)
 
     def _of_blocks(self, ids: np.ndarray) -> np.ndarray:
         """(n, C) probabilities of rows `ids`."""
@@ -162,8 +184,8 @@ class GradientEmbedding:
             self._cover(best, ids[begin : begin + PANEL])
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
-        point_q, point_h = self._picked(ids)
-        moved = point_h - blocks.borrow(self.matrix.shift)
+        point_q, point_h, moved = self._picked(ids)
+        picked = point_q.numpy(), point_h.numpy()
         raw_norms, norms = distances.square_norms(point_h.numpy()), distances.square_norms(moved.numpy())
         q_norms, errors = distances.square_norms(point_q.numpy()), products.errors(self.matrix.width)
         points = self._sizes(q_norms * raw_norms, raw_norms, norms, point_q.shape[1])
@@ -177,10 +199,16 @@ class GradientEmbedding:
             outer_distances.bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
-                picked = point_q.numpy(), point_h.numpy()
                 outer_distances.lower(table, nearest, asked, q.numpy(), *block.some(asked), *picked, best[at])
 
-        self.matrix.sweep(work, moved, rough=True)
+        def first(block: Block, _: torch.Tensor) -> None:
+            at, q = slice(block.start - self.start, block.stop - self.start), self._q(block.start, block.stop)
+            outer_distances.lower(*_all(block), q.numpy(), *block.all(), *picked, best[at])
+
+        if _is_first(best, ids):
+            self.matrix.sweep(first)
+        else:
+            self.matrix.sweep(work, moved, rough=True)
 
     def _sizes(self, both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray, classes: int) -> np.ndarray:
         """(4, n), as `outer_distances.bounds` wants them, of squared norms of q h, of h, and of shifted h."""
@@ -191,5 +219,5 @@ class GradientEmbedding:
         return np.stack([_sure(both, classes) - lost, (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        q, h = self._picked(ids)
+        q, h, _ = self._picked(ids)
         return _table(len(ids), lambda *part: outer_distances.squares(q.numpy(), h.numpy(), *part))

@@ -11,6 +11,17 @@ _TOUCHING = 1e-9  # below it, float64 products are noise in turn
 
 
 @compiled
+def subtract_largest(probs: np.ndarray) -> None:
+    """Take 1 from the first largest of each row's probabilities (n, C), in place."""
+    for i in range(len(probs)):
+        row, place, largest = probs[i], 0, probs[i, 0]
+        for c in range(1, len(row)):
+            place = c if row[c] > largest else place
+            largest = max(row[c], largest)
+        row[place] -= np.float32(1.0)
+
+
+@compiled
 def bounds(
     table: np.ndarray,
     similar: np.ndarray,

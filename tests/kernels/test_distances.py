@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from ray_al.kernels.coverage import _locate
 from ray_al.kernels.geometry import Euclidean, GradientEmbedding
+from ray_al.kernels.outer_distances import subtract_largest
 from tests.kernels.matrices import matrices
 from tests.kernels.test_kmeanspp import gradient_embeddings, random_probs
 
@@ -40,13 +41,38 @@ def test_tables_of_pairs_of_gradients_however_close(apart):
 def test_places_of_running_sums(seed, part):
     rng = np.random.default_rng(seed)
     free, best = rng.random(23) < 0.6, rng.random(23) * (rng.random(23) < 0.7) * 10.0 ** rng.integers(-20, 20)
-    parts, out = np.array([part, *rng.random(3)]), np.empty(4, np.int64)
-    _locate(free, best, np.full(4, 16), 16, parts, out)  # a last block, of 7 rows
-    values = np.where(free, best, 0.0)[16:]
-    sums = np.cumsum(values)
-    for place, u in zip(out, parts, strict=True):
-        assert 16 <= place < 23
+    parts, out, starts = np.array([part, *rng.random(5)]), np.empty(6, np.int64), rng.choice([0, 16], 6)
+    _locate(free, best, starts, 16, parts, np.argsort(starts), out)  # the last block has 7 rows
+    for place, start, u in zip(out, starts, parts, strict=True):
+        values = np.where(free, best, 0.0)[start : start + 16]
+        sums, at = np.cumsum(values), place - start
+        assert 0 <= at < len(values)
         if sums[-1] > 0:
-            assert values[place - 16] > 0
-            assert sums[place - 16] > u * sums[-1] or sums[place - 16] == sums[-1]
-            assert sums[place - 16] - values[place - 16] <= u * sums[-1]
+            assert values[at] > 0
+            assert sums[at] > u * sums[-1] or sums[at] == sums[-1]
+            assert sums[at] - values[at] <= u * sums[-1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 9999))
+def test_the_first_of_the_largest_probabilities_loses_one(seed):
+    rng = np.random.default_rng(seed)
+    probs = rng.integers(0, 3, (7, rng.integers(1, 6))).astype(np.float32) / 4  # many are equal
+    found = probs.copy()
+    subtract_largest(found)
+    expected = probs - np.eye(probs.shape[1], dtype=np.float32)[probs.argmax(1)]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_the_first_point_covered_alone_or_beside_a_copy(kind):
+    """Alone it needs no bounds; the distances have the same bits."""
+    rng = np.random.default_rng(0)
+    x, probs = rng.normal(size=(3000, 20)).astype(kind), random_probs(rng, 3000, 4)
+    for space in (Euclidean(x), GradientEmbedding(x, probs)):
+        alone, beside = np.full(3000, np.inf), np.full(3000, np.inf)
+        space.cover(alone, np.array([7]))
+        space.cover(beside, np.array([7, 7]))
+        np.testing.assert_array_equal(alone, beside)
+        assert alone[7] == 0
+        assert np.isfinite(alone).all()
