@@ -41,6 +41,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         sys.path.insert(0, os.getcwd())  # own methods by Python path, from the folder the command is run in
+        _check_threads()
         app()
     except (ConfigError, DataError, DamagedFile) as error:
         for fault in getattr(error, "faults", (str(error),)):
@@ -52,6 +53,13 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+
+
+def _check_threads() -> None:
+    """Kernels read the variable when they start, in processes of their own, too: late for a message."""
+    text = os.environ.get("RAY_AL_THREADS", "1")
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ConfigError([f"RAY_AL_THREADS is {text!r}; it must be a positive integer"])
 
 
 def _show_warning(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ray_al.features_command import features
 from ray_al.reproduce_command import reproduce
-from ray_al.storage import Storage
+from ray_al.storage import DamagedFile, Storage
 from ray_al.sweep_file import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(
         report = "not written (stopped)"
         try:
             report = _write_report(folder, checked)
-        except OSError as error:
+        except (OSError, DamagedFile) as error:
             report = f"not written ({error})"
 
     outcome = run_sweep(checked, out, address, cpus, dashboard, write_report)

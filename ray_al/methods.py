@@ -52,7 +52,12 @@ STRATEGIES: Mapping[str, Method] = {
     "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=5),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
-        Jlp, "items that labels reach least over the kNN graph", cold_start=True, on_images=False, neighbor_index=True
+        Jlp,
+        "items that labels reach least over the kNN graph",
+        cold_start=True,
+        on_images=False,
+        neighbor_index=True,
+        version=2,
     ),
     "full": Method(Full, "all labels: the upper bound", cold_start=True, whole_pool=True),
 }
@@ -84,6 +89,7 @@ LEARNERS: Mapping[str, Method] = {
         on_images=False,
         served=True,
         neighbor_index=True,
+        version=2,
         injected=frozenset({"neighbors"}),
     ),
     "cnn": Method(Cnn, "small convolutional network on images", heads=Cnn.heads, on_images=True, share_fits=True),

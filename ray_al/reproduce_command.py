@@ -37,7 +37,8 @@ def reproduce(
     chosen = papers or list(PAPERS)
     if unknown := [name for name in chosen if name not in PAPERS]:
         raise ConfigError([f"unknown paper {name!r}; known: {', '.join(PAPERS)}" for name in unknown])
-    place = open_results(storage)
+    place, page_path = open_results(storage), out or PAGE
+    old = _read_page(page_path) if out or check else ""  # before the work
     parts = {}
     for name in dict.fromkeys(chosen):
         with console.status(name) as status:  # shown in a terminal alone
@@ -50,21 +51,34 @@ def reproduce(
     if out is None and not check:
         say("--out PATH writes a page of every claim")
         return
-    out = out or PAGE
-    old = out.read_text(encoding="utf-8") if out.is_file() else ""
     page = write_page(parts, list(PAPERS), old)
     if not check:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
-        say(f"{out}")
+        try:
+            page_path.parent.mkdir(parents=True, exist_ok=True)
+            page_path.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError([f"--out: cannot write {page_path} ({error})"]) from None
+        say(f"{page_path}")
     elif page != old:
-        say(f"{out} is not what the results in {storage} give:" if old else f"{out} is not there")
+        say(f"{page_path} is not what the results in {storage} give:" if old else f"{page_path} is not there")
         lines = difflib.unified_diff(old.splitlines(), page.splitlines(), "on disk", "from results", "", "", 0, "")
         for line in list(lines)[:20] if old else []:
             say(line[:200])
         raise typer.Exit(1)
     else:
-        say(f"{out} is what the results give")
+        say(f"{page_path} is what the results give")
+
+
+def _read_page(path: Path) -> str:
+    """Empty if there is none. Raises ConfigError for what is no text file."""
+    from ray_al.sweep_file import ConfigError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"--out: cannot read {path} ({error})"]) from None
 
 
 def _tell(status: Status, paper: str, doing: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 # What file systems answer that cannot flush a folder, some network ones among them: names are theirs to keep.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}")  # names of half-written files, of `Storage.write`
 
 
 class DamagedFile(ValueError):
@@ -103,7 +105,7 @@ class Storage:
         if self.filesystem is not None:
             self.put(name, lambda out: out.write(data))
             return
-        # The leading dot hides a half-written file from every listing until it is renamed.
+        # The leading dot hides a half-written file from every listing until it is renamed: see `_DRAFT`.
         draft = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:8]}")
         _make_folder(posixpath.dirname(target))
         try:
@@ -185,6 +187,14 @@ class Storage:
 
         found = self.filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return sorted(info.base_name for info in found if not info.base_name.startswith("."))
+
+    def delete_drafts(self, name: str) -> None:
+        """Delete what killed writes left half-written in folder `name`, to which nobody else may be writing."""
+        if self.local:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for entry in os.listdir(self.local / name):
+                    if _DRAFT.fullmatch(entry):
+                        self.delete(f"{name}/{entry}")
 
     def delete(self, name: str) -> None:
         """Delete a file or a folder with all in it; a name that is not there is no error."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,16 @@ import pytest
 from rich.console import Console
 
 from ray_al.cluster import sweep as running
+from ray_al.cluster.run import Run
 from ray_al.config import parse_sweep
+from ray_al.experiment import Sweep
 
 
-def shell(words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = f"{sys.executable} -m ray_al {words}"
-    return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+def shell(words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command, env = f"{sys.executable} -m ray_al {words}", os.environ | variables
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,6 +41,13 @@ def test_exit_codes(words: str, code: int, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5", "", "²"])
+def test_a_number_of_kernel_threads_that_is_none_is_refused_at_once(threads: str, tmp_path: Path) -> None:
+    ended = shell("list", tmp_path, RAY_AL_THREADS=threads)
+    assert ended.returncode == 2
+    assert ended.stderr == f"error: RAY_AL_THREADS is {threads!r}; it must be a positive integer\n"
+
+
 def test_output_reaches_pipes_and_end_handlers_run(tmp_path: Path) -> None:
     assert shell("--help | tail -n 3 | wc -l", tmp_path).stdout.strip() == "3"
     (tmp_path / "own.py").write_text("import atexit, sys\natexit.register(print, 'bye')\nsys.exit('no such GPU')\n")
@@ -48,11 +61,9 @@ def test_output_reaches_pipes_and_end_handlers_run(tmp_path: Path) -> None:
     assert ended.stdout.endswith("bye\n")
 
 
-def test_a_run_that_is_stopped_while_its_report_is_written_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ray_al.cluster.run import Run
-
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """One whose trajectories are all finished: it needs no cluster."""
     sweep = parse_sweep(
         {
             "name": "x",
@@ -61,7 +72,13 @@ def test_a_run_that_is_stopped_while_its_report_is_written_says_so(
             "protocol": {"initial": 10, "batch": 5, "rounds": 3},
         }
     )
-    monkeypatch.setattr(running, "finished", lambda *_: set(sweep.by_id))  # nothing that needs a cluster
+    monkeypatch.setattr(running, "finished", lambda *_: set(sweep.by_id))
+    return sweep
+
+
+def test_a_run_that_is_stopped_while_its_report_is_written_says_so(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Run, "go", lambda run: running.Outcome(2, 2, {}, False, 1.0, 1.0))
 
     def interrupted() -> None:
@@ -70,3 +87,21 @@ def test_a_run_that_is_stopped_while_its_report_is_written_says_so(
     ended = running.run_sweep(sweep, Console(), at_end=interrupted)
     assert (ended.done, ended.total, ended.stopped) == (2, 2, True)
     assert not running.run_sweep(sweep, Console()).stopped
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_of_the_trials_ends_a_run_as_one_within(
+    number: signal.Signals, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(run: Run) -> None:
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Run, "go", go)
+    ran = []
+    before = signal.signal(number, lambda *_: ran.append("another handler"))  # as Ray's, which ends the process
+    try:
+        assert running.run_sweep(sweep, Console()).stopped
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler)
+    finally:
+        signal.signal(number, before)
+    assert not ran

@@ -68,7 +68,7 @@ class Progress(tune.Callback):
         """Tune is done: those of these that it did not bring to an end are failures."""
         for config in trajectories:
             if config.id not in self.done and config.id not in self.failed:
-                self._fail(config.id, "Tune lost its trial")
+                self._give_up(config.id, "Tune lost its trial")
 
     # Tune's callbacks
 
@@ -132,10 +132,13 @@ class Progress(tune.Callback):
         if self._attempts[trajectory] <= self._retries:
             self._note(f"{_called(config)}: {error}; going on from its ledger")
             self.again.append(config)
-            return
-        ledger = Ledger(self._folder, config.name)
+        else:
+            self._give_up(trajectory, error)
+
+    def _give_up(self, trajectory: str, error: str) -> None:
+        ledger = Ledger(self._folder, self._all[trajectory].name)
         try:
-            ledger.fail(len(ledger.load()[0]), error, self._retries, {})
+            ledger.fail(len(ledger.load()[0]), error, min(self._attempts[trajectory], self._retries), {})
         except OSError as full:
             error += f" (and this could not be recorded: {full})"
         self._fail(trajectory, error)

@@ -43,6 +43,7 @@ class Run:
 
     sweep: Sweep
     console: Console
+    stop: Stop
     there: Set[str]  # trajectories that the storage has finished, in this or another sweep
     coming: Sequence[Node] = ()  # machines that an autoscaler may bring
     lease: Lease | None = None  # that holds the folder, where no lock does
@@ -67,11 +68,9 @@ class Run:
         progress = Progress(sweep, at_start, folder, self.console)
         clock, stopped = Clock(), False
         try:
-            with Stop().listening() as stop:  # after Ray's own handler, which would end this process at once
-                if self.lease and self.lease.lost.is_set():  # before anyone listened
-                    raise KeyboardInterrupt
-                if todo:
-                    self._trials(todo, progress, clock, stop)
+            self.stop.check()  # a lease lost in a place where Python swallows exceptions
+            if todo:
+                self._trials(todo, progress, clock)
         except KeyboardInterrupt:
             stopped = True
         clock.stop()
@@ -85,7 +84,7 @@ class Run:
             self.console.print(text, style="red", markup=False)
         return Outcome(len(progress.done), len(names), progress.failed, stopped, clock.seconds, clock.cpu_seconds)
 
-    def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock, stop: Stop) -> None:
+    def _trials(self, todo: Sequence[TrajectoryConfig], progress: Progress, clock: Clock) -> None:
         sweep, uri = self.sweep, _uri(self.sweep)
         want = demand(sweep.resources, todo, [*cluster_nodes(), *self.coming])
         datasets = _build_artifacts(sweep, todo, self.console, self.coming)
@@ -95,7 +94,7 @@ class Run:
         with progress:
             clock.start()
             session = Session(uri, sweep.name, datasets, services, sweep.share_fits, want.together)
-            _fit(todo, session, want, sweep.resources.retries, progress, stop)
+            _fit(todo, session, want, sweep.resources.retries, progress, self.stop)
             progress.lose(todo)
 
 

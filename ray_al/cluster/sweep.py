@@ -14,7 +14,7 @@ import ray
 from rich.console import Console
 
 from ray_al.cluster.autoscaler import coming_nodes
-from ray_al.cluster.connect import cluster_nodes, connected, leaving
+from ray_al.cluster.connect import Stop, cluster_nodes, connected, leaving
 from ray_al.cluster.lease import only_run, refuse_second_run
 from ray_al.cluster.resources import demand, node_faults
 from ray_al.experiment import Sweep
@@ -67,10 +67,11 @@ def run_sweep(
             demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
             for fault in node_faults(sweep.resources, cluster_nodes()):
                 console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
+        stop = stack.enter_context(Stop().listening())  # after Ray's own handler, which would end this process at once
         lease = stack.enter_context(only_run(folder, stale))
         from ray_al.cluster.run import Run
 
-        run = Run(sweep, console, there, coming, lease)  # which holds the services until the cluster is left
+        run = Run(sweep, console, stop, there, coming, lease)  # which holds the services until the cluster is left
         outcome = run.go()
         try:
             with meanwhile():

@@ -14,6 +14,7 @@ from ray_al.kernels.exact_search import take_nearest
 INDEXES = ("flat", "hnsw", "ivf")  # exact; approximate by a hierarchical graph; approximate by inverted lists
 _QUERIES = 8192  # rows of the graph at once
 _FIRST_LOOK = 16
+_BEYOND = 2.5  # from the origin: 1.5 or more from the unit sphere, where a right angle is sqrt(2)
 
 Found = tuple[np.ndarray, np.ndarray]
 
@@ -74,9 +75,11 @@ class ShardedNeighbors:
 
 
 class UnitRows:
-    """x (N, d) read with its rows scaled to length 1, float32, as they are needed; rows of zeros stay zeros.
+    """x (N, d) read with its rows scaled to length 1, float32, as they are needed.
 
-    Among unit rows the nearest are those of the largest cosine: |a - b|^2 = 2 - 2 cos.
+    Among unit rows the nearest are those of the largest cosine: |a - b|^2 = 2 - 2 cos. Rows of zeros have no direction:
+    they are all put at one point beyond the sphere, near each other and farther from all others than any right angle.
+    As zeros they would be nearer to most rows than those are to each other.
     """
 
     ndim, dtype = 2, np.dtype(np.float32)
@@ -92,6 +95,7 @@ class UnitRows:
         wide = self._x[rows].astype(np.float64)
         norms = np.sqrt(np.square(wide).sum(1, keepdims=True))
         unit: np.ndarray = (wide / np.where(norms > 0, norms, 1)).astype(np.float32)
+        unit[norms[:, 0] == 0, 0] = _BEYOND
         return unit
 
 

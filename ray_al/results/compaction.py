@@ -154,6 +154,8 @@ def compact(sweep: Storage, names: Sequence[TrajectoryName]) -> None:
     for name in sweep.list(FOLDER):
         if name.removesuffix(".parquet") in filed:
             sweep.delete(f"{FOLDER}/{name}")
+    for folder in (RESULTS, SUPERSEDED):
+        sweep.delete_drafts(folder)
 
 
 def _places(

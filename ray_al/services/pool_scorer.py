@@ -50,12 +50,18 @@ class PoolScorer:
         return list(self._threads.map(work, self._parts)) if self._threads else [work(self._parts[0])]
 
     def _coverage(self, task: KCenterTask | BadgeTask) -> Coverage:
-        parts = self._ask(lambda part: part.coverage(task))
         if not self._threads:
-            return parts[0]
+            return self._parts[0].coverage(task)
         from ray_al.kernels.coverage import ShardedCoverage
 
-        return ShardedCoverage(parts, self._near, self._threads)
+        asked = [self._threads.submit(part.coverage, task) for part in self._parts]
+        if fault := next(filter(None, [begun.exception() for begun in asked]), None):  # once all have answered
+            for begun in asked:
+                if not begun.exception():
+                    with contextlib.suppress(Exception):  # it is gone, too
+                        begun.result().close(False)
+            raise fault
+        return ShardedCoverage([begun.result() for begun in asked], self._near, self._threads)
 
     def _within(self, space: str, ids: np.ndarray) -> PoolScorer:
         """A scorer over these rows alone, in the order of the ids."""

@@ -14,7 +14,7 @@ from ray_al.cluster.members import Event, Member, write_members
 from ray_al.cluster.progress import Progress
 from ray_al.config import parse_sweep
 from ray_al.experiment import Sweep
-from ray_al.results.dataset import LedgerIndex, index
+from ray_al.results.dataset import LedgerIndex, index, read_sweep
 from ray_al.results.ledger import Ledger
 from ray_al.storage import Storage
 
@@ -40,6 +40,12 @@ def tell(progress: Progress, of: Any, *events: Event) -> None:
     progress.on_trial_result(0, [], of, {"events": [list(event) for event in events]})
 
 
+def recorded(folder: Storage) -> dict[str, tuple[str, int]]:
+    """Errors and retries of the failures on record."""
+    rows = read_sweep(folder).to_pylist()
+    return {row["trajectory_id"]: (row["error"], row["retries"]) for row in rows if row["status"] == "failed"}
+
+
 def test_one_whose_process_dies_more_often_than_retries_allow_is_a_failure(sweep: Sweep, tmp_path: Path) -> None:
     folder = Storage.open(str(tmp_path)).child("x")
     progress, one = progress_of(sweep, folder), sweep.trajectories[0]
@@ -52,6 +58,16 @@ def test_one_whose_process_dies_more_often_than_retries_allow_is_a_failure(sweep
     progress.on_trial_error(0, [], trial(one.id, number=2))  # once more than retries allow
     assert not progress.again
     assert progress.failed == {one.id: "its process died"}
+    assert recorded(folder) == {one.id: ("its process died", 2)}
+
+
+def test_one_that_tune_lost_is_on_record_as_a_failure(sweep: Sweep, tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path)).child("x")
+    progress, (one, other, *_) = progress_of(sweep, folder), sweep.trajectories
+    progress.done.add(other.id)
+    progress.lose([one, other])
+    assert progress.failed == {one.id: "Tune lost its trial"}
+    assert recorded(folder) == {one.id: ("Tune lost its trial", 0)}
 
 
 def test_a_death_that_is_told_twice_is_one(sweep: Sweep, tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_al.kernels import approximate_index, blocks, flat_index
-from ray_al.kernels.neighbors import ShardedNeighbors, UnitRows, build_index, graph_blocks, nearest, neighbors_of
+from ray_al.kernels.affinity import affinity
+from ray_al.kernels.neighbors import (
+    ShardedNeighbors,
+    UnitRows,
+    build_index,
+    graph_blocks,
+    nearest,
+    neighbors_of,
+    unit_graph,
+)
 from tests.kernels.matrices import NO_IDS, distances, matrices
 
 
@@ -173,14 +182,31 @@ def test_a_crowd_of_duplicates_does_not_stop_the_search():
 
 def test_unit_rows_are_nearest_by_cosine():
     x = np.random.default_rng(0).standard_normal((200, 6)).astype(np.float16)
-    x[7] = 0
     unit = UnitRows(x)
     ids, far = graph(build_index(unit), unit, 5)
     wide = x.astype(float) / np.maximum(np.linalg.norm(x.astype(float), axis=1, keepdims=True), 1e-30)
     cosine = wide @ wide.T
-    np.testing.assert_allclose(1 - far[8:] ** 2 / 2, np.take_along_axis(cosine, ids, 1)[8:], atol=1e-6)
+    np.testing.assert_allclose(1 - far**2 / 2, np.take_along_axis(cosine, ids, 1), atol=1e-6)
     np.fill_diagonal(cosine, -2)
-    np.testing.assert_allclose(1 - far[8:] ** 2 / 2, -np.sort(-cosine, 1)[8:, :5], atol=1e-6)
+    np.testing.assert_allclose(1 - far**2 / 2, -np.sort(-cosine, 1)[:, :5], atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 2, 200])
+def test_rows_of_zeros_are_near_each_other_and_no_others(width):
+    """In many dimensions cosines are small: zeros, at distance 1 of all, would be everybody's nearest."""
+    x = np.random.default_rng(0).standard_normal((300, width)).astype(np.float32)
+    zeros, others = np.arange(0, 300, 10), np.setdiff1d(np.arange(300), np.arange(0, 300, 10))
+    alone, far_alone = unit_graph(x[others], 8)
+    x[zeros] = 0
+    ids, far = unit_graph(x, 8)
+    np.testing.assert_array_equal(far[zeros], 0)
+    assert np.isin(ids[zeros], zeros).all()
+    near = far_alone < 1.5  # what is at an obtuse angle has no weight in any graph
+    np.testing.assert_array_equal(np.isin(ids[others], zeros)[near], False)
+    np.testing.assert_array_equal(ids[others][near], others[alone][near])
+    weights = affinity(ids, far)
+    for row in others:
+        assert not np.isin(weights.columns[weights.starts[row] : weights.starts[row + 1]], zeros).any()
 
 
 def test_rows_on_disk_are_not_copied(tmp_path, monkeypatch):

@@ -240,3 +240,15 @@ def test_the_page_in_docs_has_the_claims_of_today():
                     assert any(reported.startswith(unit.short(told.value)) for reported in near), claim.text
     assert "budgets labels" not in PAGE.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", PAGE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", ["folder", "bytes", "file/page.md"])
+def test_a_page_that_cannot_be_read_or_written_is_named(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Storage.open(tmp_path / "runs"), sweep_of("rethinking_mnist_cpu"), mnist)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=f"^--out: cannot (read|write) {page}"):
+        reproduce("rethinking", "--storage", "runs", "--out", page)
+    assert (tmp_path / "bytes").read_bytes() == b"\xff\xfe"

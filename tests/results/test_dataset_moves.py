@@ -80,6 +80,17 @@ def test_a_crash_between_two_files_cuts_no_trajectory_short(
     assert [len(table) for table in held] == {1: [3] * 5, 4: [3] * 5, 7: [6, 6, 3]}[rows]
 
 
+def test_drafts_of_a_killed_compaction_go_with_the_next(sweep: Storage) -> None:
+    _run(sweep, 0)
+    compact(sweep, [_name(0)])
+    assert sweep.local
+    (kept,) = sweep.list("results")
+    for name in (f".{kept}.0123abcd", ".own", ".DS_Store"):
+        (sweep.local / "results" / name).write_bytes(b"half")
+    compact(sweep, [_name(0)])
+    assert {file.name for file in (sweep.local / "results").iterdir()} == {kept, ".own", ".DS_Store"}
+
+
 def test_settings_that_come_back_find_their_old_results(storage: Storage) -> None:
     """One label, settings A, then B, then A again; and A in a sweep of another name."""
     sweep = storage.child("s")

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,25 @@ def test_badge_has_the_same_bits_wherever_its_probabilities_are(width, classes):
     answers = [scorer.linear_badge(head, 60, np.arange(50), 1, "norm") for scorer in scorers]
     for answer in answers[1:]:
         assert_equal(answers[0], answer)
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_selection_that_one_shard_cannot_begin_is_closed_at_the_others(broken):
+    """What they hold for it would stay for an hour. The coverage of a shard that is slow to begin is closed, too."""
+    reader, closed = READERS["float32"], []
+
+    class Slow(Shard):
+        def coverage(self, task):
+            place = self._place[0]
+            time.sleep(0.05 * place)
+            if place == broken:
+                raise MemoryError("none left")
+            return SimpleNamespace(close=lambda whole: closed.append((place, whole)))
+
+    cut = [Slow(reader, (place, 3)) for place in range(3)]
+    with pytest.raises(MemoryError, match="none left"):
+        PoolScorer(reader, cut[0], cut).kcenter("x", 3, np.arange(2), np.arange(0), 0)
+    assert sorted(closed) == [(place, False) for place in range(3) if place != broken]
 
 
 def test_selections_among_some_items_share_the_room_for_probabilities():
