@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,14 @@ def expand(
     )
     complete = all(len(axes[axis]) == len(getattr(file.axes, axis)) for axis in AXES[:3])
     groups, wrong = _groups(file)
+    wrong += [
+        f"exclude[{k}]: unknown axis {axis!r}; known: {', '.join(AXES)}"
+        for k, rule in enumerate(file.exclude)
+        for axis in rule
+        if axis not in AXES
+    ]
+    if ("seed",) in groups and (twice := [seed for seed, times in Counter(file.axes.seed).items() if times > 1]):
+        wrong.append(f"axes.seed: {twice[0]} is there more than once")
     faults += wrong
     if wrong or (file.zip and not complete):
         return []
@@ -87,7 +96,7 @@ def _matches(rule: Mapping[str, Any], cell: Cell) -> bool:
     def is_one(wanted: Any, value: Any) -> bool:
         return any(one in names_of(value) for one in (wanted if isinstance(wanted, list) else [wanted]))
 
-    return all(axis in AXES and is_one(wanted, getattr(cell, axis)) for axis, wanted in rule.items())
+    return all(is_one(wanted, getattr(cell, axis)) for axis, wanted in rule.items())
 
 
 def _groups(file: SweepFile) -> tuple[list[tuple[str, ...]], list[str]]:

@@ -48,7 +48,7 @@ class FlatIndex:
     def _measure(self, start: int, stop: int) -> None:
         block = blocks.float_rows(self.x, start, stop)
         norms = (block - blocks.borrow(self._shift)).square_().sum(1)
-        if not torch.isfinite(norms.sum()):
+        if not norms.max() < distances.LARGEST:
             blocks.check_finite(block, "x", start)
             raise ValueError(f"x is too large for squared distances from row {start}: {block.abs().max()}")
         self._low[start:stop] = norms.mul_(1 - error_share(self.width)).numpy()
@@ -88,9 +88,10 @@ class FlatIndex:
         own = torch.empty(queries.shape)
         own.copy_(blocks.borrow(queries))
         moved = own - shift  # (q, d)
-        low_queries = moved.square().sum(1).double().numpy() * (1 - error_share(self.width))
-        if not np.isfinite(low_queries).all():
+        low_queries = moved.square().sum(1).double().numpy()
+        if not low_queries.max(initial=0) < distances.LARGEST:
             raise ValueError(f"queries are not finite, or too large for squared distances: {own.abs().max()}")
+        low_queries *= 1 - error_share(self.width)
         for at in range(start, stop, self._rows):
             end = min(at + self._rows, stop)
             rows = blocks.float_rows(self.x, at, end)

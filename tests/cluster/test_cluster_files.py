@@ -120,9 +120,11 @@ def test_the_job_manifest() -> None:
         assert group["template"]["spec"]["restartPolicy"] == "Never"  # the autoscaler asks for it
         assert container["resources"]["limits"] == container["resources"]["requests"]
         assert "rayStartParams" in group
-    (workers,) = cluster["workerGroupSpecs"]
-    assert 0 == workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
-    assert workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+    gpus = []
+    for workers in cluster["workerGroupSpecs"]:
+        assert 0 == workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+        gpus.append("nvidia.com/gpu" in workers["template"]["spec"]["containers"][0]["resources"]["limits"])
+    assert gpus == [False, True]
     text = yaml.safe_dump(job)
     assert not any(word in text for word in ("LoadBalancer", "NodePort", "Ingress", "hostNetwork"))
 

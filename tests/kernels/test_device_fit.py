@@ -98,6 +98,26 @@ def test_batches_mix_easy_and_hard_problems(monkeypatch, device):
             np.testing.assert_allclose(mean, np.bincount(labels, minlength=3) / 60, atol=1e-4)
 
 
+@pytest.mark.parametrize("n", [20, 100])  # fewer rows than columns, and more
+@pytest.mark.parametrize("scale", [1e4, 1e7, 1e9])
+def test_columns_of_very_different_scales(n, scale, device):
+    """The gradient is zero at the minimum: here, in units in which all columns weigh alike. The problem beside it,
+    of other scales, has the bits it has alone."""
+    x, y = clusters(2, 2 * n, 60, 3)
+    x[:n, 0] *= scale
+    x[:n, 1] = x[:n, 0]
+    pool, first, second = DevicePool(x, device=device), np.arange(n), np.arange(n, 2 * n)
+    head, beside = pool.fit([(first, y[:n]), (second, y[n:])], 3)
+    exact = x[:n].astype(np.float64) - x[:n].astype(np.float64).mean(0)
+    unit = 1 / np.sqrt(np.square(exact).sum(0) + 1)
+    off = probabilities(head, x[:n]) - np.eye(3)[y[:n]]
+    at_zero = (1 / 3 - np.eye(3)[y[:n]]).T @ exact * unit
+    gradient = (off.T @ exact + head.weights) * unit
+    assert np.abs(gradient).max() < 1e-4 * np.abs(at_zero).max()
+    (alone,) = pool.fit([(second, y[n:])], 3)
+    np.testing.assert_array_equal(beside.weights, alone.weights)
+
+
 def test_absent_classes_are_columns_of_probability_zero(device):
     x, y = clusters(4, 80, 6, 3)
     pool = DevicePool(x, device=device)

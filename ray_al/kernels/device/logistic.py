@@ -11,9 +11,8 @@ import torch
 from ray_al.kernels import blocks
 from ray_al.kernels.device.newton import SoftmaxBatch, minimize
 from ray_al.kernels.device.rows import DeviceRows
-from ray_al.kernels.logistic import ABSENT_BIAS, LinearHead
+from ray_al.kernels.logistic import ABSENT_BIAS, CERTAINTY, NEGLIGIBLE, LinearHead
 
-_CERTAINTY = 0.01  # as in `ray_al.kernels.logistic`
 _WORK = 4e9  # operations of an inner iteration that keep a GPU busy: larger batches gain nothing
 _AT_ONCE = {"cuda": 16}  # problems of a batch at most; elsewhere one, as nothing is launched
 
@@ -95,11 +94,18 @@ def _solve(
     x = rows.doubles(torch.from_numpy(ids).to(device)) * real[:, :, None]  # (G, n, d)
     mean = x.sum(1, keepdim=True) / counts[:, None, None]
     x = x.sub_(mean).mul_(real[:, :, None])  # centered: the bias is then orthogonal to the rest
-    kappa = _CERTAINTY / number.double()
+    kappa = CERTAINTY / number.double()
     # M = kappa X'X + l2 I = L L', U = W L, F = X L^-T: coordinates in which the problem is well conditioned.
     m = torch.bmm(x.mT, x).mul_(kappa[:, None, None])
     m.diagonal(dim1=1, dim2=2).add_(l2)
     lower, info = torch.linalg.cholesky_ex(m)
+    # Where rounding of X'X comes near the penalty X itself is factored; each problem by itself, so that none depends on
+    # those beside it.
+    steep = kappa * 1e-14 * counts * x.square().sum((1, 2)) > NEGLIGIBLE * l2
+    for one in torch.nonzero(steep)[:, 0].tolist():
+        root = torch.eye(rows.width, dtype=x.dtype, device=device).mul_(l2**0.5)
+        stacked = torch.cat([x[one] * kappa[one].sqrt(), root])
+        lower[one], info[one] = torch.linalg.qr(stacked, mode="r").R.T, 0
     if bool(info.any()):
         raise FloatingPointError(f"l2 {l2} is too small for rows of this size: the penalized second moment is singular")
     eye = torch.eye(rows.width, dtype=x.dtype, device=device).expand_as(lower)
