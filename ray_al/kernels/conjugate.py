@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ray_al.kernels.compiled import compiled, exp, halved, sums, widened
+from ray_al.kernels.vectors import SINGLES, copied, fma, load, spread, store, total
 
 MAX_STEPS = 300
 FEW_STEPS = 60  # of the trust region: twice as many as usual data need
@@ -127,9 +128,10 @@ def descend(
 ) -> int:
     """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
 
-    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2; what fills them up is zero.
+    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2, w one of `vectors.SINGLES`; what fills them up is
+    zero.
     """
-    p, product, s = r.copy(), np.empty_like(r), np.empty((4, r.shape[0]), np.float32)
+    p, product, s = copied(r), copied(r), np.empty((4, r.shape[0]), np.float32)
     first = 0.0
     for value in r.ravel():
         first += np.float64(value) * np.float64(value)
@@ -157,19 +159,13 @@ def multiply(
         x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         for c in range(0, len(p), 2):
             p0, p1 = p[c], p[c + 1]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0)
-            for k in range(rows.shape[1]):
-                u, v = p0[k], p1[k]
-                a0 += u * x0[k]
-                a1 += u * x1[k]
-                a2 += u * x2[k]
-                a3 += u * x3[k]
-                b0 += v * x0[k]
-                b1 += v * x1[k]
-                b2 += v * x2[k]
-                b3 += v * x3[k]
-            s[0, c], s[1, c], s[2, c], s[3, c] = a0, a1, a2, a3
-            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = b0, b1, b2, b3
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(np.float32(0))
+            for k in range(0, rows.shape[1], SINGLES):
+                u, v, y0, y1, y2, y3 = load(p0, k), load(p1, k), load(x0, k), load(x1, k), load(x2, k), load(x3, k)
+                a0, a1, a2, a3 = fma(u, y0, a0), fma(u, y1, a1), fma(u, y2, a2), fma(u, y3, a3)
+                b0, b1, b2, b3 = fma(v, y0, b0), fma(v, y1, b1), fma(v, y2, b2), fma(v, y3, b3)
+            s[0, c], s[1, c], s[2, c], s[3, c] = total(a0), total(a1), total(a2), total(a3)
+            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = total(b0), total(b1), total(b2), total(b3)
         for j in range(4):
             mean = np.float32(0)
             for c in range(len(p)):
@@ -178,8 +174,9 @@ def multiply(
                 s[j, c] = probs[i + j, c] * (s[j, c] - mean) - kappa * s[j, c]
         for c in range(0, len(p), 2):
             q0, q1 = product[c], product[c + 1]
-            a0, a1, a2, a3 = s[0, c], s[1, c], s[2, c], s[3, c]
-            b0, b1, b2, b3 = s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1]
-            for k in range(rows.shape[1]):
-                q0[k] += a0 * x0[k] + a1 * x1[k] + a2 * x2[k] + a3 * x3[k]
-                q1[k] += b0 * x0[k] + b1 * x1[k] + b2 * x2[k] + b3 * x3[k]
+            a0, a1, a2, a3 = spread(s[0, c]), spread(s[1, c]), spread(s[2, c]), spread(s[3, c])
+            b0, b1, b2, b3 = spread(s[0, c + 1]), spread(s[1, c + 1]), spread(s[2, c + 1]), spread(s[3, c + 1])
+            for k in range(0, rows.shape[1], SINGLES):
+                y0, y1, y2, y3 = load(x0, k), load(x1, k), load(x2, k), load(x3, k)
+                store(q0, k, fma(a3, y3, fma(a2, y2, fma(a1, y1, fma(a0, y0, load(q0, k))))))
+                store(q1, k, fma(b3, y3, fma(b2, y2, fma(b1, y1, fma(b0, y0, load(q1, k))))))

@@ -11,9 +11,11 @@ import numpy as np
 
 from ray_al.kernels.compiled import sums
 from ray_al.kernels.conjugate import FEW_STEPS, FLAT, MAX_SEARCH, MAX_STEPS, descend, next_radius
+from ray_al.kernels.vectors import DOUBLES, SINGLES, copied, fma, lined_up, load, spread, store, total
 
 _LEVEL = 1e-12  # relative: values closer than this differ by rounding
 _ETA = 0.01  # least relative error that steps ask for
+_SINGLE = np.empty(0, np.float32)
 
 
 def minimize_small(
@@ -29,10 +31,14 @@ def minimize_small(
     """
     n, width = rows.shape
     # Zeros fill whole vectors up; classes are worked in pairs and rows by four.
-    wide = np.zeros((_up(n, 4), _up(width, 16)))
+    shape = _up(n, 4), _up(width, SINGLES)
+    wide, near = lined_up(rows, *shape), lined_up(_SINGLE, *shape)
+    wide[n:], wide[:, width:] = 0, 0
     wide[:n, :width] = rows
-    u = np.zeros((_up(classes, 2), wide.shape[1]))
-    steps, searches, norm, first = _minimize(wide, wide.astype(np.float32), label, classes, kappa, tol, few, u)
+    near[:] = wide
+    u = lined_up(rows, _up(classes, 2), shape[1])
+    u[:] = 0
+    steps, searches, norm, first = _minimize(wide, near, label, classes, kappa, tol, few, u)
     return u[:classes, :width] if norm <= tol * first else None, steps, searches
 
 
@@ -49,10 +55,10 @@ def _minimize(
 
     Returns steps, searches, and the gradient's norms at the end and at zero.
     """
-    z, probs, gradient = np.zeros((len(u), len(rows))), np.zeros((len(u), len(rows))), np.empty_like(u)
-    value = soften(z, label, classes, kappa, probs) + _square(u) / 2
+    z, probs, gradient = np.zeros((len(u), len(rows))), np.zeros((len(u), len(rows))), copied(u)
+    value = soften(z, label, classes, kappa, probs) + _dot(u, u) / 2
     differentiate(rows, z, probs, label, classes, kappa, u, gradient)
-    first = norm = math.sqrt(_square(gradient))
+    first = norm = math.sqrt(_dot(gradient, gradient))
     radius, searches, trial_probs = np.inf, 0, np.zeros_like(probs)
     for number in range(MAX_STEPS):
         hard = number >= few
@@ -68,16 +74,16 @@ def _minimize(
             return number, searches, norm, first
         ahead = logits(rows, d)
         trial, trial_z = _along(u, 1.0, d), _along(z, 1.0, ahead)
-        trial_value = soften(trial_z, label, classes, kappa, trial_probs) + _square(trial) / 2
+        trial_value = soften(trial_z, label, classes, kappa, trial_probs) + _dot(trial, trial) / 2
         promised = 0.5 * (norm * _dot(d, residual) - slope)
-        gain, length = value - trial_value, math.sqrt(_square(d))
+        gain, length = value - trial_value, math.sqrt(_dot(d, d))
         level = _LEVEL * abs(value)
         if hard or (gain < 0.25 * promised and abs(gain) > level):
             # Far too long, as the first step of many classes is: a point along it costs no product.
             searches += 1
             part = _search(u, z, d, ahead, label, classes, kappa, slope)
             trial, trial_z = _along(u, part, d), _along(z, part, ahead)
-            trial_value = soften(trial_z, label, classes, kappa, trial_probs) + _square(trial) / 2
+            trial_value = soften(trial_z, label, classes, kappa, trial_probs) + _dot(trial, trial) / 2
             gain, radius = value - trial_value, part * length
         else:
             radius = next_radius(radius, length, slope, gain, promised)
@@ -86,7 +92,7 @@ def _minimize(
             z, value = trial_z, trial_value
             probs, trial_probs = trial_probs, probs
             differentiate(rows, z, probs, label, classes, kappa, u, gradient)
-            norm = math.sqrt(_square(gradient))
+            norm = math.sqrt(_dot(gradient, gradient))
         else:  # rounding hides where along the step it falls
             radius /= 4
     return MAX_STEPS, searches, norm, first
@@ -101,10 +107,10 @@ def _step(
     for c in range(len(probs)):
         for i in range(len(rows)):
             weights[i, c] = np.float32(probs[c, i])
-    d, r = np.zeros(gradient.shape, np.float32), np.zeros(gradient.shape, np.float32)
+    d, r = lined_up(rows, *gradient.shape), lined_up(rows, *gradient.shape)
     for c in range(len(gradient)):
         for k in range(gradient.shape[1]):
-            r[c, k] = np.float32(-gradient[c, k] / norm)
+            d[c, k], r[c, k] = np.float32(0), np.float32(-gradient[c, k] / norm)
     end = descend(rows, weights, np.float32(kappa), d, r, radius / norm, eta)
     zero = np.zeros(gradient.shape)
     return _along(zero, norm, d), _along(zero, 1.0, r), end
@@ -118,19 +124,14 @@ def logits(rows: np.ndarray, u: np.ndarray) -> np.ndarray:
         x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         for c in range(0, len(u), 2):
             u0, u1 = u[c], u[c + 1]
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
-            for k in range(rows.shape[1]):
-                v, w = u0[k], u1[k]
-                a0 += v * x0[k]
-                a1 += v * x1[k]
-                a2 += v * x2[k]
-                a3 += v * x3[k]
-                b0 += w * x0[k]
-                b1 += w * x1[k]
-                b2 += w * x2[k]
-                b3 += w * x3[k]
-            z[c, i], z[c, i + 1], z[c, i + 2], z[c, i + 3] = a0, a1, a2, a3
-            z[c + 1, i], z[c + 1, i + 1], z[c + 1, i + 2], z[c + 1, i + 3] = b0, b1, b2, b3
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(0.0)
+            for k in range(0, rows.shape[1], DOUBLES):
+                v, w, y0, y1, y2, y3 = load(u0, k), load(u1, k), load(x0, k), load(x1, k), load(x2, k), load(x3, k)
+                a0, a1, a2, a3 = fma(v, y0, a0), fma(v, y1, a1), fma(v, y2, a2), fma(v, y3, a3)
+                b0, b1, b2, b3 = fma(w, y0, b0), fma(w, y1, b1), fma(w, y2, b2), fma(w, y3, b3)
+            z0, z1 = z[c], z[c + 1]
+            z0[i], z0[i + 1], z0[i + 2], z0[i + 3] = total(a0), total(a1), total(a2), total(a3)
+            z1[i], z1[i + 1], z1[i + 2], z1[i + 3] = total(b0), total(b1), total(b2), total(b3)
     return z
 
 
@@ -175,11 +176,13 @@ def differentiate(
         x0, x1, x2, x3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
         for c in range(0, len(u), 2):
             g0, g1 = gradient[c], gradient[c + 1]
-            a0, a1, a2, a3 = off[c, i], off[c, i + 1], off[c, i + 2], off[c, i + 3]
-            b0, b1, b2, b3 = off[c + 1, i], off[c + 1, i + 1], off[c + 1, i + 2], off[c + 1, i + 3]
-            for k in range(rows.shape[1]):
-                g0[k] += a0 * x0[k] + a1 * x1[k] + a2 * x2[k] + a3 * x3[k]
-                g1[k] += b0 * x0[k] + b1 * x1[k] + b2 * x2[k] + b3 * x3[k]
+            o0, o1 = off[c], off[c + 1]
+            a0, a1, a2, a3 = spread(o0[i]), spread(o0[i + 1]), spread(o0[i + 2]), spread(o0[i + 3])
+            b0, b1, b2, b3 = spread(o1[i]), spread(o1[i + 1]), spread(o1[i + 2]), spread(o1[i + 3])
+            for k in range(0, rows.shape[1], DOUBLES):
+                y0, y1, y2, y3 = load(x0, k), load(x1, k), load(x2, k), load(x3, k)
+                store(g0, k, fma(a3, y3, fma(a2, y2, fma(a1, y1, fma(a0, y0, load(g0, k))))))
+                store(g1, k, fma(b3, y3, fma(b2, y2, fma(b1, y1, fma(b0, y0, load(g1, k))))))
 
 
 @sums
@@ -192,7 +195,7 @@ def _search(
     for j in range(n):
         target += ahead[label[j], j]
     linear = _dot(u, d) - kappa * _dot(z, ahead) - target
-    square = _square(d) - kappa * _square(ahead)
+    square = _dot(d, d) - kappa * _dot(ahead, ahead)
     low, high, t = 0.0, np.inf, 1.0
     probs = np.empty_like(z)
     for _ in range(MAX_SEARCH):
@@ -220,10 +223,10 @@ def _search(
 @sums
 def _along(x: np.ndarray, t: float, d: np.ndarray) -> np.ndarray:
     """x + t d, as loops: array expressions take seconds to compile."""
-    out = np.empty(x.shape)
+    out = copied(x)
     for c in range(x.shape[0]):
         for k in range(x.shape[1]):
-            out[c, k] = x[c, k] + t * d[c, k]
+            out[c, k] += t * d[c, k]
     return out
 
 
@@ -232,14 +235,6 @@ def _copy(x: np.ndarray, out: np.ndarray) -> None:
     for c in range(x.shape[0]):
         for k in range(x.shape[1]):
             out[c, k] = x[c, k]
-
-
-@sums
-def _square(x: np.ndarray) -> float:
-    total = 0.0
-    for value in x.ravel():
-        total += value * value
-    return total
 
 
 @sums

@@ -1,0 +1,42 @@
+"""Vectors in compiled loops against numpy."""
+
+import numpy as np
+import pytest
+
+from ray_al.kernels.compiled import compiled
+from ray_al.kernels.vectors import DOUBLES, LINE, SINGLES, fma, lined_up, load, spread, store, total
+
+STEPS = {np.float32: SINGLES, np.float64: DOUBLES}
+
+
+@compiled
+def _axpy(a, x, y, step, out):
+    """out = a x + y; returns the sum of all."""
+    s = spread(a)
+    sums = spread(a - a)
+    for k in range(0, len(x), step):
+        row = fma(s, load(x, k), load(y, k))
+        store(out, k, row)
+        sums = fma(spread(a / a), row, sums)
+    return total(sums)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("skip", [0, 1, 3])  # memory of any alignment
+def test_loops_of_vectors_are_numpys(kind, skip):
+    rng, size = np.random.default_rng(0), 5 * STEPS[kind]
+    x, y, out = (rng.standard_normal(size + skip).astype(kind)[skip:] for _ in range(3))
+    added = _axpy(kind(3), x, y, STEPS[kind], out)
+    np.testing.assert_allclose(out, 3 * x.astype(np.float64) + y, rtol=8 * np.finfo(kind).eps, atol=1e-6)
+    assert out.dtype == kind
+    assert added == pytest.approx(out.sum(dtype=np.float64), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_memory_begins_at_a_cache_line(kind):
+    for rows, width in ((1, 16), (7, 48), (64, 272), (0, 16)):
+        found = lined_up(np.empty(0, kind), rows, width)
+        assert (found.shape, found.dtype, found.flags.c_contiguous) == ((rows, width), kind, True)
+        assert found.ctypes.data % LINE == 0
+        found[:] = 1  # it is writable and whole
+        assert found.sum() == rows * width
