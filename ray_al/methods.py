@@ -49,7 +49,7 @@ STRATEGIES: Mapping[str, Method] = {
         KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=5
     ),
     "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=6),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=5),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=6),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
         Jlp,

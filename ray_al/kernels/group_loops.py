@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ray_al.kernels.compiled import compiled
+from ray_al.kernels.compiled import compiled, sums
 from ray_al.kernels.halves import wide
 
 STEP = 64  # groups' rows are filled up to multiples of it
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
-@compiled
-def gather(x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray, out: np.ndarray) -> None:
-    """out (m, d) = rows `ids` of x, group after group of `sizes` (g,), less their mean, which shifts (g, d) is set to.
+@sums
+def gather(
+    x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray, out: np.ndarray, norms: np.ndarray
+) -> None:
+    """out (m, d) = rows `ids` of x, group after group of `sizes` (g,), less their mean, which shifts (g, d) is set to;
+    norms (m,) = their squared norms.
 
     After each group there are zeros up to a multiple of STEP rows. What is not finite in a mean is 0 in the shift. x is
     of `readable`.
@@ -29,13 +32,17 @@ def gather(x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray
             mean = np.float32(total[k] / sizes[g])
             shift[k] = mean if np.isfinite(mean) else np.float32(0.0)
         for i in range(at, at + sizes[g]):
-            row, own = x[ids[i]], out[place]
+            row, own, square = x[ids[i]], out[place], np.float32(0.0)
             for k in range(len(shift)):
-                own[k] = wide(row[k]) - shift[k]
+                value = wide(row[k]) - shift[k]
+                own[k] = value
+                square += value * value
+            norms[place] = square
             place += 1
         at += sizes[g]
         while place % STEP:
             out[place] = 0
+            norms[place] = 0
             place += 1
 
 

@@ -122,8 +122,8 @@ def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
         raw = scratch("raw", len(ids), x.shape[1])
         plain, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))
     rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
-    gather(plain, ids, np.array(sizes), shifts, rows.numpy())
-    norms = _norms(rows)
+    norms = np.empty(ends[-1], np.float32)
+    gather(plain, ids, np.array(sizes), shifts, rows.numpy(), norms)
     table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
     for start, end, size in zip(starts, ends, sizes, strict=True):
         products = multiply(rows[start:end], rows[start:end], "products").numpy()
