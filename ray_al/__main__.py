@@ -58,8 +58,10 @@ def main() -> None:
 def _check_threads() -> None:
     """Kernels read the variable when they start, in processes of their own, too: late for a message."""
     text = os.environ.get("RAY_AL_THREADS", "1")
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ConfigError([f"RAY_AL_THREADS is {text!r}; it must be a positive integer"])
+    with contextlib.suppress(ValueError):
+        if int(text) > 0:
+            return
+    raise ConfigError([f"RAY_AL_THREADS is {text!r}; it must be a positive integer"])
 
 
 def _show_warning(

@@ -57,7 +57,7 @@ def reproduce(
             page_path.parent.mkdir(parents=True, exist_ok=True)
             page_path.write_text(page, encoding="utf-8")
         except OSError as error:
-            raise ConfigError([f"--out: cannot write {page_path} ({error})"]) from None
+            raise ConfigError([f"the page cannot be written: {page_path} ({error})"]) from None
         say(f"{page_path}")
     elif page != old:
         say(f"{page_path} is not what the results in {storage} give:" if old else f"{page_path} is not there")
@@ -78,7 +78,7 @@ def _read_page(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"--out: cannot read {path} ({error})"]) from None
+        raise ConfigError([f"the page cannot be read: {path} ({error})"]) from None
 
 
 def _tell(status: Status, paper: str, doing: str) -> None:

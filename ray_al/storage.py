@@ -189,9 +189,9 @@ class Storage:
         return sorted(info.base_name for info in found if not info.base_name.startswith("."))
 
     def delete_drafts(self, name: str) -> None:
-        """Delete what killed writes left half-written in folder `name`, to which nobody else may be writing."""
+        """Delete what killed writes left half-written in folder `name`, if it can. A write going on there fails."""
         if self.local:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(OSError):
                 for entry in os.listdir(self.local / name):
                     if _DRAFT.fullmatch(entry):
                         self.delete(f"{name}/{entry}")

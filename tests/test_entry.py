@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ray_al.cluster import run as module
 from ray_al.cluster import sweep as running
 from ray_al.cluster.run import Run
 from ray_al.config import parse_sweep
 from ray_al.experiment import Sweep
+from ray_al.results.dataset import LedgerIndex
 
 
 def shell(words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +89,17 @@ def test_a_run_that_is_stopped_while_its_report_is_written_says_so(
     ended = running.run_sweep(sweep, Console(), at_end=interrupted)
     assert (ended.done, ended.total, ended.stopped) == (2, 2, True)
     assert not running.run_sweep(sweep, Console()).stopped
+
+
+def test_a_run_that_is_stopped_while_results_are_compacted_says_what_is_done(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = LedgerIndex(frozenset(t.id for t in sweep.trajectories))
+    monkeypatch.setattr(module, "index", lambda *_: index)
+    monkeypatch.setattr(module, "adopt", lambda *_: 0)
+    monkeypatch.setattr(module, "compact", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    ended = running.run_sweep(sweep, Console())
+    assert (ended.done, ended.total, ended.stopped) == (2, 2, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -123,9 +123,11 @@ class Lease:
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join(timeout=60)
-        with contextlib.suppress(OSError):
-            self.folder.delete(f"{LEASES}/{self.name}")
+        try:
+            self._thread.join(timeout=60)
+        finally:  # interrupted, too
+            with contextlib.suppress(OSError):
+                self.folder.delete(f"{LEASES}/{self.name}")
 
     def _write(self) -> None:
         self._beats += 1

@@ -79,6 +79,8 @@ class Run:
                 self.console.print("another run took this sweep over; this one has stopped", style="red")
             else:
                 compact(folder, names)
+        except KeyboardInterrupt:
+            stopped = True
         except (OSError, DamagedFile) as error:
             text = f"results were not compacted: {error}; they stay in {folder.root}/ledger"
             self.console.print(text, style="red", markup=False)

@@ -74,6 +74,8 @@ def run_sweep(
         run = Run(sweep, console, stop, there, coming, lease)  # which holds the services until the cluster is left
         outcome = run.go()
         try:
+            if not outcome.stopped:
+                stop.check()
             with meanwhile():
                 at_end()
         except KeyboardInterrupt:

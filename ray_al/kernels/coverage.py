@@ -153,7 +153,7 @@ def _locate(
         whole, at = running[stop - 1], 0
         bar = part[i] * whole
         # Rounding may carry the product up to the sum itself: the last row of positive weight.
-        while not (running[at] > bar or running[at] == whole):
+        while at < stop - 1 and not (running[at] > bar or running[at] == whole):
             at += 1
         out[i] = start + at
 

@@ -133,6 +133,8 @@ class GradientEmbedding:
 
     @staticmethod
     def _residual(probs: torch.Tensor) -> torch.Tensor:
+        if probs.ndim != 2 or not probs.shape[1]:
+            raise ValueError(f"probs is a matrix (N, C) of one class or more, got {tuple(probs.shape)} of some rows")
         outer_distances.subtract_largest(probs.numpy())
         return probs
 

@@ -37,7 +37,7 @@ _Code = tuple[Any, Callable[..., Any]]  # a signature, and what writes the code
 
 
 class Vector(types.Type):
-    """As many numbers of one type as fit in a register."""
+    """As many numbers of one type as one instruction takes, or two."""
 
     def __init__(self, kind: Any) -> None:
         self.kind, self.lanes = kind, _BYTES * 8 // kind.bitwidth
@@ -56,6 +56,12 @@ def _intrinsic(function: Callable[..., _Code]) -> Any:
     return numba.extending.intrinsic(function)
 
 
+def _of_row(row: Any) -> Vector:
+    if row.ndim != 1 or row.layout != "C":
+        raise numba.errors.TypingError(f"a row of numbers side by side is wanted, not {row}")
+    return Vector(row.dtype)
+
+
 def _place(context: Any, builder: Any, vector: Vector, row: Any, values: Any) -> Any:
     data = context.make_array(row)(context, builder, values[0]).data
     return builder.bitcast(builder.gep(data, [values[1]]), vector.code.as_pointer())
@@ -64,7 +70,7 @@ def _place(context: Any, builder: Any, vector: Vector, row: Any, values: Any) ->
 @_intrinsic
 def load(typing: Any, row: Any, at: Any) -> _Code:
     """The vector of numbers of a row (w,), side by side, from place `at` on."""
-    vector = Vector(row.dtype)
+    vector = _of_row(row)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         found = builder.load(_place(context, builder, vector, signature.args[0], values))
@@ -77,6 +83,7 @@ def load(typing: Any, row: Any, at: Any) -> _Code:
 @_intrinsic
 def store(typing: Any, row: Any, at: Any, vector: Any) -> _Code:
     """Write a vector to a row (w,), from place `at` on."""
+    _of_row(row)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         builder.store(values[2], _place(context, builder, vector, signature.args[0], values)).align = (
@@ -102,12 +109,14 @@ def spread(typing: Any, value: Any) -> _Code:
 
 @_intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> _Code:
-    """a * b + c, each number rounded once."""
+    """a * b + c: each number rounded once where the processor has an instruction for it, and twice where not."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = "f32" if a.kind == types.float32 else "f64"
         form = ir.FunctionType(a.code, [a.code] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, form, f"llvm.fma.v{a.lanes}{kind}"), values)
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, form, f"llvm.fmuladd.v{a.lanes}{kind}"), values
+        )
 
     return a(a, a, a), code
 

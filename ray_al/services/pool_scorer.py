@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,14 +54,14 @@ class PoolScorer:
             return self._parts[0].coverage(task)
         from ray_al.kernels.coverage import ShardedCoverage
 
-        asked = [self._threads.submit(part.coverage, task) for part in self._parts]
-        if fault := next(filter(None, [begun.exception() for begun in asked]), None):  # once all have answered
+        asked: list[Future[Coverage]] = []
+        try:
+            asked += [self._threads.submit(part.coverage, task) for part in self._parts]
+            return ShardedCoverage([begun.result() for begun in asked], self._near, self._threads)
+        except BaseException:
             for begun in asked:
-                if not begun.exception():
-                    with contextlib.suppress(Exception):  # it is gone, too
-                        begun.result().close(False)
-            raise fault
-        return ShardedCoverage([begun.result() for begun in asked], self._near, self._threads)
+                begun.add_done_callback(_close)  # now, or when it has begun after all
+            raise
 
     def _within(self, space: str, ids: np.ndarray) -> PoolScorer:
         """A scorer over these rows alone, in the order of the ids."""
@@ -208,6 +208,12 @@ class PoolScorer:
         from ray_al.kernels.typicality import typicality
 
         return typicality(self.reader.read(space, "pool"), groups, neighbors)
+
+
+def _close(begun: Future[Coverage]) -> None:
+    if not begun.cancelled() and not begun.exception():
+        with contextlib.suppress(Exception):  # its process is gone, too
+            begun.result().close(False)
 
 
 class _Excerpt:

@@ -64,6 +64,14 @@ def test_the_first_of_the_largest_probabilities_loses_one(seed):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("shape", [(30, 0), (30,)])
+def test_probabilities_of_no_class_are_refused(shape):
+    with pytest.raises(ValueError, match=r"does not fit|one class or more"):
+        GradientEmbedding(np.zeros((30, 4), np.float32), np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match="one class or more"):
+        GradientEmbedding(np.zeros((30, 4), np.float32), lambda start, stop: np.zeros(shape, np.float32)[start:stop])
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_the_first_point_covered_alone_or_beside_a_copy(kind):
     """Alone it needs no bounds; the distances have the same bits."""

@@ -1,5 +1,6 @@
 """Vectors in compiled loops against numpy."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -30,6 +31,12 @@ def test_loops_of_vectors_are_numpys(kind, skip):
     np.testing.assert_allclose(out, 3 * x.astype(np.float64) + y, rtol=8 * np.finfo(kind).eps, atol=1e-6)
     assert out.dtype == kind
     assert added == pytest.approx(out.sum(dtype=np.float64), rel=1e-5)
+
+
+def test_numbers_that_are_not_side_by_side_are_refused():
+    x = np.zeros((64, 2), np.float32)[:, 0]
+    with pytest.raises(numba.TypingError, match="side by side"):
+        _axpy(np.float32(3), x, x, SINGLES, x.copy())
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

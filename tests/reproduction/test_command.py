@@ -249,6 +249,6 @@ def test_a_page_that_cannot_be_read_or_written_is_named(page, tmp_path, monkeypa
     (tmp_path / "folder").mkdir()
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=f"^--out: cannot (read|write) {page}"):
+    with pytest.raises(ConfigError, match=f"^the page cannot be (read|written): {page}"):
         reproduce("rethinking", "--storage", "runs", "--out", page)
     assert (tmp_path / "bytes").read_bytes() == b"\xff\xfe"

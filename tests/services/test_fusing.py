@@ -161,6 +161,9 @@ def test_a_selection_that_one_shard_cannot_begin_is_closed_at_the_others(broken)
     cut = [Slow(reader, (place, 3)) for place in range(3)]
     with pytest.raises(MemoryError, match="none left"):
         PoolScorer(reader, cut[0], cut).kcenter("x", 3, np.arange(2), np.arange(0), 0)
+    deadline = time.monotonic() + 20
+    while len(closed) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert sorted(closed) == [(place, False) for place in range(3) if place != broken]
 
 
