@@ -76,6 +76,9 @@ def run(
     if folder.local:
         _say(f"TensorBoard: tensorboard --logdir {folder.uri}/tensorboard")
 
+    from ray_al.cluster.head import take_token
+
+    take_token(address)
     from ray_al.cluster.sweep import run_sweep  # starts by importing Ray: not before the file is known to be right
 
     report = ""

@@ -183,7 +183,10 @@ def _device(request: Request, folder: ShardFolder, address: str | None) -> str |
 
 @contextlib.contextmanager
 def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[Stop]:
-    from ray_al.cluster.connect import Stop, connected
+    from ray_al.cluster.head import take_token
+
+    take_token(address)
+    from ray_al.cluster.connect import Stop, connected  # imports Ray
 
     with connected(address, cpus, dashboard, console), Stop().listening() as stop:
         yield stop
