@@ -181,8 +181,8 @@ whose fits are still somewhat nearer the minimum than scikit-learn's, with sciki
 private memory of the processes of trajectories by how many ran at once. Gap: the largest of all strategies and rounds between mean accuracies, in standard
 errors, which are rough ones of two or three seeds where a side was cut short.
 
-The aim was 10x with 10 classes, 4x with 200, and a tenth of the memory of a trajectory. The last is reached, and the second where both sides do equal work. The first is
-missed on two cores: beside the arithmetic stand Ray's start and processes.
+The aim was 10x with 10 classes, 4x with 200, and a tenth of the memory of a trajectory. The last two are reached. The first is missed on two cores: beside the
+arithmetic stand Ray's start and processes.
 
 {table(head, rows)}"""
 
