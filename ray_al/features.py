@@ -186,7 +186,7 @@ def _cluster(address: str | None, cpus: int | None, dashboard: bool, console: Co
     from ray_al.cluster.head import take_token
 
     take_token(address)
-    from ray_al.cluster.connect import Stop, connected  # imports Ray
+    from ray_al.cluster.connect import Stop, connected
 
     with connected(address, cpus, dashboard, console), Stop().listening() as stop:
         yield stop
@@ -209,8 +209,7 @@ def _compute(
     from ray_al.cluster.extract import extract
     from ray_al.cluster.extraction_progress import ExtractionProgress
 
-    total = sum(len(items) for items in listing.splits.values())
-    images = 0
+    total, images = sum(len(items) for items in listing.splits.values()), 0
     with ExtractionProgress(total, total - left, console) as progress:
         for done in extract(listing, loaded, folder, request.batch, pool, request.strict):
             images += done.images

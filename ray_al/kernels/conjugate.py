@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ray_al.kernels.compiled import compiled, exp, halved, sums, widened
-from ray_al.kernels.vectors import SINGLES, copied, fma, load, spread, store, total
+from ray_al.kernels.vectors import SINGLES, copied, fma, lined_up, load, spread, store, total
 
 MAX_STEPS = 300
 FEW_STEPS = 60  # of the trust region: twice as many as usual data need
@@ -131,7 +131,7 @@ def descend(
     n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2, w one of `vectors.SINGLES`; what fills them up is
     zero.
     """
-    p, product, s = copied(r), copied(r), np.empty((4, r.shape[0]), np.float32)
+    p, product, s = copied(r), lined_up(r, *r.shape), np.empty((4, r.shape[0]), np.float32)
     first = 0.0
     for value in r.ravel():
         first += np.float64(value) * np.float64(value)

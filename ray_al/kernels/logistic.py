@@ -13,6 +13,7 @@ from ray_al.kernels import blocks
 ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
 _FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
 _SMALL = 5_000_000  # numbers of a product's factors up to which one call of machine code is faster
+LOST = 1e-14  # of each square in sums of n of them, in float64, times n
 NEGLIGIBLE = 1e-6  # rounding, relative to the penalty, up to which probabilities keep their digits
 CERTAINTY = 0.01  # measured: fewest products on digits, MNIST and image embeddings
 
@@ -102,7 +103,7 @@ def _features(x: torch.Tensor, l2: float, kappa: float) -> _Features:
     n, d = x.shape
     # What rounding costs X'X and XX'. Where the penalty is not far above it, as with columns of very different scales,
     # X itself is factored: slower, but no scale is squared.
-    lost = 1e-14 * n * float(x.square().sum())
+    lost = LOST * n * float(x.square().sum())
     if 3 * n < 2 * d:
         # Few rows: W lies in their span. X = E sqrt(diag(s)) V, F = E sqrt(s / m) with m = kappa s + l2.
         if lost > NEGLIGIBLE * l2:

@@ -11,7 +11,7 @@ import torch
 from ray_al.kernels import blocks
 from ray_al.kernels.device.newton import SoftmaxBatch, minimize
 from ray_al.kernels.device.rows import DeviceRows
-from ray_al.kernels.logistic import ABSENT_BIAS, CERTAINTY, NEGLIGIBLE, LinearHead
+from ray_al.kernels.logistic import ABSENT_BIAS, CERTAINTY, LOST, NEGLIGIBLE, LinearHead
 
 _WORK = 4e9  # operations of an inner iteration that keep a GPU busy: larger batches gain nothing
 _AT_ONCE = {"cuda": 16}  # problems of a batch at most; elsewhere one, as nothing is launched
@@ -101,7 +101,7 @@ def _solve(
     lower, info = torch.linalg.cholesky_ex(m)
     # Where rounding of X'X comes near the penalty X itself is factored; each problem by itself, so that none depends on
     # those beside it.
-    steep = kappa * 1e-14 * counts * x.square().sum((1, 2)) > NEGLIGIBLE * l2
+    steep = kappa * LOST * counts * x.square().sum((1, 2)) > NEGLIGIBLE * l2
     for one in torch.nonzero(steep)[:, 0].tolist():
         root = torch.eye(rows.width, dtype=x.dtype, device=device).mul_(l2**0.5)
         stacked = torch.cat([x[one] * kappa[one].sqrt(), root])
