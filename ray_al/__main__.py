@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import sys
 import warnings
@@ -22,6 +23,7 @@ def entry() -> NoReturn:
 
     Threads that still run are not waited for: no command leaves one behind.
     """
+    gc.set_threshold(100_000, 10, 10)  # a run imports some 300,000 objects, which would be gone over again and again
     code = 0
     try:
         main()

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
+from ray_al.cluster.dashboard import Dashboard
 from ray_al.cluster.feature_store import BYTES_VARIABLE, NAMESPACE
 from ray_al.cluster.head import head_fault
 from ray_al.cluster.resources import this_machine
@@ -39,12 +40,13 @@ PASSED_ON = (TIMEOUT_VARIABLE, BYTES_VARIABLE)  # settings of a run: its process
 
 
 @contextlib.contextmanager
-def connected(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[None]:
+def connected(address: str | None, cpus: int | None, dashboard: bool, console: Console) -> Iterator[Callable[[], None]]:
     """Connect to a running cluster, or start one of this machine's cores: its dashboard listens on loopback, and its
-    other ports take Ray's own token only."""
+    other ports take Ray's own token only. What is given leaves the cluster before the end."""
     passed_on = _settings()
     os.environ.update(TUNE_SETTINGS)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    board = Dashboard(lambda told: console.print(f"Ray dashboard: {told}", highlight=False, markup=False))
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
     if address:
         _check_address(address)
@@ -58,27 +60,27 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
     else:
         # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-        context = ray.init(
-            address="local",
-            num_cpus=int(this_machine(cpus)["CPU"]),
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            **options,
-        )
+        with board.starting() if dashboard else contextlib.nullcontext():
+            context = ray.init(
+                address="local",
+                num_cpus=int(this_machine(cpus)["CPU"]),
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                **options,
+            )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its errors are told by the run itself
-    url = getattr(context, "dashboard_url", None)
-    console.print(f"Ray dashboard: {'http://' + url if url else 'off'}", highlight=False)
+    board.started(getattr(context, "dashboard_url", None))
     try:
-        yield
+        yield board.leave
     finally:
-        ray.shutdown()
+        board.leave()
 
 
 @contextlib.contextmanager
-def leaving() -> Iterator[None]:
-    """Leave the cluster meanwhile: a local one takes a second to end."""
-    thread = threading.Thread(target=ray.shutdown)
+def meanwhile(leave: Callable[[], None]) -> Iterator[None]:
+    """Leave the cluster beside what is done within: a local one takes a second to end."""
+    thread = threading.Thread(target=leave)
     thread.start()
     try:
         yield

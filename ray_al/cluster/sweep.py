@@ -14,7 +14,7 @@ import ray
 from rich.console import Console
 
 from ray_al.cluster.autoscaler import coming_nodes
-from ray_al.cluster.connect import Stop, cluster_nodes, connected, leaving
+from ray_al.cluster.connect import Stop, cluster_nodes, connected, meanwhile
 from ray_al.cluster.lease import only_run, refuse_second_run
 from ray_al.cluster.resources import demand, node_faults
 from ray_al.experiment import Sweep
@@ -54,7 +54,7 @@ def run_sweep(
     storage = Storage.open(sweep.storage)
     folder = storage.child(sweep.name)
     outcome = Outcome(0, len(sweep.trajectories), {}, True, 0.0, 0.0)
-    meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    leave: Callable[[], None] | None = None
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         stale = refuse_second_run(folder)  # before a cluster is started for nothing
         coming = coming_nodes(sweep.resources) if address else []
@@ -62,8 +62,7 @@ def run_sweep(
         if there < sweep.by_id.keys():
             if not address:
                 threading.Thread(target=_import_meanwhile, daemon=True).start()
-            stack.enter_context(connected(address, cpus, dashboard, console))
-            meanwhile = leaving
+            leave = stack.enter_context(connected(address, cpus, dashboard, console))
             demand(sweep.resources, sweep.trajectories, [*cluster_nodes(), *coming])  # refused before a write
             for fault in node_faults(sweep.resources, cluster_nodes()):
                 console.print(f"{fault}; waiting for the autoscaler to bring one", markup=False, highlight=False)
@@ -76,7 +75,7 @@ def run_sweep(
         try:
             if not outcome.stopped:
                 stop.check()
-            with meanwhile():
+            with meanwhile(leave) if leave else contextlib.nullcontext():
                 at_end()
         except KeyboardInterrupt:
             outcome = replace(outcome, stopped=True)

@@ -55,4 +55,10 @@ class LinearService(Protocol):
         self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
     ) -> LinearHead: ...
 
+    def fit_measured(
+        self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
+    ) -> tuple[LinearHead, dict[str, float] | None]: ...  # and its `linear_metrics`
+
+    def linear_metrics(self, head: Linear) -> dict[str, float] | None: ...  # on the test split, where its labels are
+
     def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray: ...  # (n, C) float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,13 @@ class SpaceReader(Protocol):
     """Gives whole arrays of a dataset, read-only and shared where possible. `split` is "pool" or "test"."""
 
     def read(self, space: str, split: str) -> np.ndarray: ...  # (N, ...) float32, float16 or uint8
+
+
+@runtime_checkable
+class DatasetReader(SpaceReader, Protocol):
+    """Has the labels, too: for services, never for methods."""
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]: ...  # of the pool (N,) and of the test split (M,)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,7 @@ class Trajectory:
     scores_of: Callable[[Model | None], PoolScores | None]
     neighbors: Neighbors | None = None
     share: ShareFit | None = None  # first fits that other trajectories need, too
+    metrics_of: Callable[[Model], Mapping[str, float] | None] = lambda model: None  # measured elsewhere already
 
 
 def run_trajectory(
@@ -70,7 +71,7 @@ def run_trajectory(
         labeled = (LabeledSet() if one_shot else labeled).add(t.oracle.answer(selection))
         model, shared = _fit(t, labeled, selection.assume, index)
         fitted = time.perf_counter()
-        metrics = classification_metrics(model.output("probs", split="test"), t.test_labels)
+        metrics = t.metrics_of(model) or classification_metrics(model.output("probs", split="test"), t.test_labels)
         evaluated = time.perf_counter()
         yield RoundRecord(
             round=index,

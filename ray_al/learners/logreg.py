@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ class LinearModel:
     linear: Linear
     service: LinearService
     pool: Pool
+    metrics: Mapping[str, float] | None = None  # of the test split, where they are known
 
     def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
         if head == "probs":
@@ -63,5 +65,6 @@ class LogReg:
             raise ValueError("logreg needs a service that fits linear heads")
         ids = np.concatenate([labeled.ids, assume.ids])
         labels = np.concatenate([labeled.labels, assume.labels])
-        head = self.service.fit_linear(self.space or pool.spaces[0], ids, labels, pool.classes, self.l2, self.tol)
-        return LinearModel(head, self.service, pool)
+        space = self.space or pool.spaces[0]
+        head, metrics = self.service.fit_measured(space, ids, labels, pool.classes, self.l2, self.tol)
+        return LinearModel(head, self.service, pool, metrics)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ray_al.core.linear import Linear, LinearHead
-from ray_al.core.pool import SpaceReader
+from ray_al.core.metrics import classification_metrics
+from ray_al.core.pool import DatasetReader, SpaceReader
 from ray_al.services.excerpt import Excerpt
 from ray_al.services.known import Memory
 from ray_al.services.shard import BadgeTask, CoverageLost, KCenterTask, Shard, ShardLike
@@ -81,6 +82,20 @@ class PoolScorer:
         rows = np.asarray(self.reader.read(space, "pool")[ids], np.float32)
         ((weights, bias),) = fit_logistic([(rows, labels)], classes, l2, tol)
         return LinearHead(space, weights, bias)
+
+    def fit_measured(
+        self, space: str, ids: np.ndarray, labels: np.ndarray, classes: int, l2: float, tol: float
+    ) -> tuple[LinearHead, dict[str, float] | None]:
+        """`fit_linear`, and the head's `linear_metrics`: of a small fit, a call takes longer than these."""
+        head = self.fit_linear(space, ids, labels, classes, l2, tol)
+        return head, self.linear_metrics(head)
+
+    def linear_metrics(self, head: Linear) -> dict[str, float] | None:
+        """`classification_metrics` of the test split, whose probabilities take longer to travel than to be computed;
+        None where the reader has no labels."""
+        if not isinstance(self.reader, DatasetReader):
+            return None
+        return classification_metrics(self.linear_probs(head, None, "test"), self.reader.labels()[1])
 
     def linear_probs(self, head: Linear, ids: np.ndarray | None, split: str) -> np.ndarray:
         """(n, C) float32 class probabilities of rows `ids` of a split, all when None."""
