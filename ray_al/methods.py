@@ -69,7 +69,7 @@ LEARNERS: Mapping[str, Method] = {
         heads=LogReg.heads,
         on_images=False,
         served=True,
-        version=7,
+        version=8,
         injected=SERVICE,
     ),
     "logreg_committee": Method(
@@ -78,7 +78,7 @@ LEARNERS: Mapping[str, Method] = {
         heads=LogRegCommittee.heads,
         on_images=False,
         served=True,
-        version=5,
+        version=6,
         injected=SERVICE,
     ),
     "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False, version=2),

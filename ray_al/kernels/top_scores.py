@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks, compiled
+from ray_al.kernels import blocks, compiled, narrow
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import multiply, widened
 
@@ -127,20 +127,26 @@ def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) ->
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
     out = np.empty((len(rows), bias.shape[-1]), np.float32)
+    few = narrow.is_narrow(rows.x, len(columns))
 
     def work(block: Block, product: torch.Tensor) -> None:
         probs = out[block.start - rows.start : block.stop - rows.start]
+        if few:
+            product = torch.from_numpy(narrow.products(rows.x[block.start : block.stop], columns.numpy()))
         _softmax(product, bias, probs)
         _check_logits(rows, block.start, probs[:, 0])
 
-    rows.sweep(work, columns)
+    rows.sweep(work, None if few else columns)
     return out
 
 
 def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
     columns = _columns(weights)
-    product = multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
+    if narrow.is_narrow(x, len(columns)):
+        product = torch.from_numpy(narrow.products(x, columns.numpy()))
+    else:
+        product = multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
     out = np.empty((len(x), bias.shape[-1]), np.float32)
     _softmax(product, bias, out)
     return out

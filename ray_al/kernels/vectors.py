@@ -21,14 +21,16 @@ from numba.core import cgutils
 LINE = 64  # bytes of a cache line
 
 
-def _register_bytes() -> int:
+def _has(*features: str) -> bool:
+    """Whether the processor has one of these."""
     try:
-        return 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
+        return any(map(llvmlite.binding.get_host_cpu_features().get, features))
     except RuntimeError:  # the system does not tell
-        return 32
+        return False
 
 
-_BYTES = _register_bytes()
+_BYTES = 64 if _has("avx512f") else 32
+READS_HALVES = _has("f16c", "neon")  # as almost all: float16 numbers become float32 ones by an instruction
 SINGLES, DOUBLES = _BYTES // 4, _BYTES // 8  # float32 and float64 numbers in a vector
 _KINDS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 _ANY_ORDER = ("reassoc", "nsz", "contract")  # of sums, as in `compiled.sums`
@@ -76,6 +78,22 @@ def load(typing: Any, row: Any, at: Any) -> _Code:
         found = builder.load(_place(context, builder, vector, signature.args[0], values))
         found.align = row.dtype.bitwidth // 8
         return found
+
+    return vector(row, types.intp), code
+
+
+@_intrinsic
+def load_singles(typing: Any, row: Any, at: Any) -> _Code:
+    """`load` of float32 numbers, or of float16 ones, whose bits are given as int16, as float32."""
+    vector = Vector(types.float32)
+    halves = ir.VectorType(ir.IntType(16), vector.lanes)
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if row.dtype == types.float32:
+            return builder.load(_place(context, builder, vector, signature.args[0], values), align=4)
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        bits = builder.load(builder.bitcast(builder.gep(data, [values[1]]), halves.as_pointer()), align=2)
+        return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), vector.lanes)), vector.code)
 
     return vector(row, types.intp), code
 
