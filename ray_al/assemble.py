@@ -171,14 +171,15 @@ class LocalReader:
         self._arrays: dict[tuple[str, str], np.ndarray] = {}
 
     def read(self, space: str, split: str) -> np.ndarray:
-        if (space, split) not in self._arrays:
-            artifact = self._store.open(space_key(self._keys, space))
-            self._arrays[space, split] = open_array(artifact, split)
-        return self._arrays[space, split]
+        return self._array(space_key(self._keys, space), split)
 
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        artifact = self._store.open(self._keys.artifact)
-        return open_array(artifact, "pool_labels"), open_array(artifact, "test_labels")
+        return self._array(self._keys.artifact, "pool_labels"), self._array(self._keys.artifact, "test_labels")
+
+    def _array(self, artifact: str, name: str) -> np.ndarray:
+        if (artifact, name) not in self._arrays:
+            self._arrays[artifact, name] = open_array(self._store.open(artifact), name)
+        return self._arrays[artifact, name]
 
 
 def space_key(keys: DataKeys, space: str) -> str:

@@ -108,10 +108,10 @@ def _softmax(product: torch.Tensor, bias: np.ndarray, out: np.ndarray) -> None:
         compiled.softmax(product.numpy(), bias, out)
 
 
-def _check_logits(x: Rows, start: int, values: np.ndarray) -> None:
-    """Raise ValueError when a row's value is NaN: its features or its logits are not finite."""
+def _check_logits(x: Rows, values: np.ndarray) -> None:
+    """Raise ValueError when a value of a pass's row is NaN: its features or its logits are not finite."""
     if np.isnan(values.sum()):
-        row = start + int(np.flatnonzero(np.isnan(values))[0])
+        row = x.start + int(np.flatnonzero(np.isnan(values))[0])
         blocks.check_finite(blocks.float_rows(x.x, row, row + 1), "x", row)
         raise ValueError(f"the logits of row {row} are not finite")
 
@@ -127,28 +127,28 @@ def linear_probs(x: np.ndarray | Rows, weights: np.ndarray, bias: np.ndarray) ->
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
     out = np.empty((len(rows), bias.shape[-1]), np.float32)
-    few = narrow.is_narrow(rows.x, len(columns))
+    few = narrow.reader(rows.x, columns.numpy(), bias)
 
     def work(block: Block, product: torch.Tensor) -> None:
         probs = out[block.start - rows.start : block.stop - rows.start]
         if few:
-            product = torch.from_numpy(narrow.products(rows.x[block.start : block.stop], columns.numpy()))
-        _softmax(product, bias, probs)
-        _check_logits(rows, block.start, probs[:, 0])
+            few(block.start, block.stop, probs)
+        else:
+            _softmax(product, bias, probs)
 
     rows.sweep(work, None if few else columns)
+    _check_logits(rows, out[:, 0])
     return out
 
 
 def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """`linear_probs` of the rows of one block, in this thread and its own memory: for use within a pass."""
     columns = _columns(weights)
-    if narrow.is_narrow(x, len(columns)):
-        product = torch.from_numpy(narrow.products(x, columns.numpy()))
-    else:
-        product = multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)]
     out = np.empty((len(x), bias.shape[-1]), np.float32)
-    _softmax(product, bias, out)
+    if few := narrow.reader(x, columns.numpy(), bias):
+        few(0, len(x), out)
+    else:
+        _softmax(multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)], bias, out)
     return out
 
 
@@ -185,9 +185,9 @@ def linear_uncertainty(
             np.subtract(1, values, out=values)
             if score == "margin":
                 values += second
-        _check_logits(rows, block.start, values)
 
     rows.sweep(work, columns)
+    _check_logits(rows, out)
     return out
 
 
@@ -196,20 +196,20 @@ def _committee_scores(
 ) -> np.ndarray:
     rows = x if isinstance(x, Rows) else Rows(x)
     columns, bias = _head(rows, weights, bias)
-    out = np.empty(len(rows), np.float32)
+    out, within = np.empty((2, len(rows)), np.float32)
 
     def work(block: Block, product: torch.Tensor) -> None:
         own = slice(block.start - rows.start, block.stop - rows.start)
-        mean, within = _mean_softmax(product, bias)
+        mean, within[own] = _mean_softmax(product, bias)
         if classes is not None:
             classes[own] = mean.argmax(0)
-        _check_logits(rows, block.start, within)
         if score == BALD:
-            compiled.bald(mean, within, out[own])
+            compiled.bald(mean, within[own], out[own])
         else:
             out[own] = _of_classes(torch.from_numpy(mean), score).numpy()
 
     rows.sweep(work, columns)
+    _check_logits(rows, within)
     return out
 
 
