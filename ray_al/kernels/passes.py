@@ -26,6 +26,7 @@ from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, mul
 R = TypeVar("R")
 
 HALVES_BYTES = Budget(1 << 29)  # of matrices once more in bfloat16; beyond them rows are converted in every pass
+_NOTHING = torch.empty(0)
 _SOON = 16  # rough passes before it does: a selection has a few
 
 Work = Callable[[Block, torch.Tensor], R]
@@ -187,8 +188,7 @@ class Rows:
             found: list[Any] = []
             for group in groups:
                 product = group.product(block)
-                for request, at in group.members:
-                    found.append(_attempt(request, block, product[at]))
+                found += [_attempt(r, block, product if at is None else product[at]) for r, at in group.members]
             return found
 
         results = blocks.run(work, range(self.start, self.stop, self.block))
@@ -213,11 +213,11 @@ class _Group:
 
     columns: torch.Tensor | None  # (P, d)
     rough: bool
-    members: list[tuple[_Request, slice]]
+    members: Sequence[tuple[_Request, slice | None]]
 
     def product(self, block: Block) -> torch.Tensor:
         if self.columns is None:
-            return torch.empty(0)
+            return _NOTHING
         if self.rough and products.HALVES:
             out = scratch("product", len(self.columns), block.stop - block.start)
             product = half_scratch("half product", *out.shape)
@@ -226,7 +226,7 @@ class _Group:
 
 
 def _groups(batch: Sequence[_Request], stable: bool) -> list[_Group]:
-    groups = [_Group(None, False, [(request, slice(None)) for request in batch if request.columns is None])]
+    groups = [_Group(None, False, [(request, None)]) for request in batch if request.columns is None]
     for rough in (False, True):
         panel: list[_Request] = []
         for request in batch:
