@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ray_al.core.interfaces import Model, Neighbors, PoolScores
-from ray_al.core.linear import Linear
 from ray_al.core.oracle import TruthOracle
 from ray_al.core.pool import Pool, SpaceReader
 from ray_al.core.preparation import Preparation, PreparedLearner
@@ -115,13 +114,6 @@ def assemble(
             return ServedScores(scorer, default, model)
         return ModelScores(scorer, default, model, "embedding" in config.learner.method.heads)
 
-    def metrics_of(model: Model) -> Mapping[str, float] | None:
-        head: Linear | None = getattr(model, "linear", None)
-        if head is None:
-            return None
-        found: Mapping[str, float] | None = getattr(model, "metrics", None) or scorer.linear_metrics(head)
-        return found
-
     learner = build(
         "learner",
         config.learner.name,
@@ -145,7 +137,6 @@ def assemble(
         scores_of=scores_of,
         neighbors=neighbors,
         share=share,
-        metrics_of=metrics_of,
     )
 
 

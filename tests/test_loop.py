@@ -11,14 +11,18 @@ import pytest
 
 from ray_al.assemble import LocalReader, circumstances, materialize, run_locally
 from ray_al.config import Sweep, parse_sweep
+from ray_al.core.labeled_set import LabeledSet
+from ray_al.core.pool import Pool
 from ray_al.core.query import PoolQuery, PseudoLabels, Selection
 from ray_al.core.round import Round, RoundRecord
 from ray_al.data.artifacts import ArtifactStore
 from ray_al.experiment import TrajectoryConfig
 from ray_al.kernels import kmeans
+from ray_al.learners.logreg import LinearModel, LogReg
 from ray_al.results.ledger import Ledger
 from ray_al.results.load import load_results
 from ray_al.results.statistics import aulc, labels_to_accuracy, learning_curves
+from ray_al.services.pool_scorer import PoolScorer
 from ray_al.storage import Storage
 from ray_al.verify import differences
 
@@ -37,6 +41,22 @@ class Assuming:
         sure = np.argsort(-probs.max(1), kind="stable")[:20]
         assumed = PseudoLabels(rest[sure].astype(np.int32), probs[sure].argmax(1).astype(np.int32))
         return Selection((PoolQuery(order[: round.batch]),), assumed)
+
+
+class Unsure(LogReg):
+    """Its models' outputs are not their heads'."""
+
+    injected = frozenset({"service"})
+
+    def fit(self, labeled: LabeledSet, assume: PseudoLabels, pool: Pool, rng: np.random.Generator) -> LinearModel:
+        model = super().fit(labeled, assume, pool, rng)
+        return Flat(model.linear, model.service, model.pool, model.metrics)
+
+
+class Flat(LinearModel):
+    def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
+        found = super().output(head, ids, split)
+        return np.full_like(found, 0.1) if head == "probs" else found
 
 
 def sweep(tmp_path: Path, **changes: Any) -> Sweep:
@@ -62,6 +82,18 @@ def through_the_ledger(
     records, _ = Ledger(storage.child("loop"), config.name).load()
     again.finish()
     return records
+
+
+@pytest.mark.parametrize("learner", ["logreg", "logreg_committee", "tests.test_loop:Unsure"])
+def test_metrics_are_those_of_what_the_model_returns(
+    tmp_path: Path, learner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sweep(tmp_path, axes={"learner": [learner]})
+    measured = list(run_locally(found, found.trajectories[0], Storage.open(tmp_path / "measured")))
+    monkeypatch.setattr(PoolScorer, "linear_metrics", lambda self, head: None)  # then from the model's output
+    plain = list(run_locally(found, found.trajectories[0], Storage.open(tmp_path / "plain")))
+    assert differences(measured, plain) == []
+    assert (measured[0].nll == pytest.approx(np.log(10))) == (learner == "tests.test_loop:Unsure")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])

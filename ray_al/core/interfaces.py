@@ -22,7 +22,11 @@ class Strategy(Protocol):
 
 
 class Model(Protocol):
-    """A fitted learner. `output("probs")` always exists; other heads as the learner declares them."""
+    """A fitted learner. `output("probs")` always exists; other heads as the learner declares them.
+
+    One whose outputs are made in another process may have `test_metrics()`: what `classification_metrics` gives for its
+    test probabilities, which then need not travel, or None.
+    """
 
     def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
         """Head values for rows `ids` of a split (all when None): "probs" is (n, C), "embedding" (n, D).

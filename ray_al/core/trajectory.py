@@ -46,7 +46,6 @@ class Trajectory:
     scores_of: Callable[[Model | None], PoolScores | None]
     neighbors: Neighbors | None = None
     share: ShareFit | None = None  # first fits that other trajectories need, too
-    metrics_of: Callable[[Model], Mapping[str, float] | None] = lambda model: None  # measured elsewhere already
 
 
 def run_trajectory(
@@ -71,7 +70,7 @@ def run_trajectory(
         labeled = (LabeledSet() if one_shot else labeled).add(t.oracle.answer(selection))
         model, shared = _fit(t, labeled, selection.assume, index)
         fitted = time.perf_counter()
-        metrics = t.metrics_of(model) or classification_metrics(model.output("probs", split="test"), t.test_labels)
+        metrics = _metrics(t, model)
         evaluated = time.perf_counter()
         yield RoundRecord(
             round=index,
@@ -108,6 +107,13 @@ def _fit(t: Trajectory, labeled: LabeledSet, assume: PseudoLabels, index: int) -
     if t.share is not None and index == 0 and t.protocol.initial:
         return t.share(labeled, assume, source, fit)
     return fit(), False
+
+
+def _metrics(t: Trajectory, model: Model) -> Mapping[str, float]:
+    measured: Mapping[str, float] | None = None
+    if callable(own := getattr(model, "test_metrics", None)):
+        measured = own()
+    return measured or classification_metrics(model.output("probs", split="test"), t.test_labels)
 
 
 def _refit(t: Trajectory, labeled: LabeledSet, last: RoundRecord, state: bytes | None) -> Model:

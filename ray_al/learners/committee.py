@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ class CommitteeModel:
     linear: LinearCommittee
     service: LinearService
     pool: Pool
+
+    def test_metrics(self) -> Mapping[str, float] | None:
+        return self.service.linear_metrics(self.linear) if type(self) is CommitteeModel else None
 
     def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
         if head == "mc_probs":

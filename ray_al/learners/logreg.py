@@ -23,6 +23,11 @@ class LinearModel:
     pool: Pool
     metrics: Mapping[str, float] | None = None  # of the test split, where they are known
 
+    def test_metrics(self) -> Mapping[str, float] | None:
+        if type(self) is not LinearModel:  # a derived model's output may be another than its head's
+            return None
+        return self.metrics or self.service.linear_metrics(self.linear)
+
     def output(self, head: str, ids: np.ndarray | None = None, split: str = "pool") -> np.ndarray:
         if head == "probs":
             return self.service.linear_probs(self.linear, ids, split)
