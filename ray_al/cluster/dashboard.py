@@ -64,7 +64,7 @@ class Dashboard:
         try:
             start(node, **options)
             told = f"http://{node.webui_url}" if node.webui_url else "off"
-        except Exception as error:  # the run needs no dashboard
+        except Exception as error:  # Ray raises no narrower one here, and the run needs no dashboard
             told = f"off ({(str(error).strip() or type(error).__name__).splitlines()[0]})"
         self._up.set()
         self._tell(told)

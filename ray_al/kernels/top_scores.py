@@ -32,11 +32,10 @@ def uncertainty(probs: np.ndarray, score: str) -> np.ndarray:
     if score == BALD:
         return _bald(probs)
     blocks.check_matrix(probs, "probs")
-
-    def work(start: int, stop: int) -> np.ndarray:
-        return _of_classes(_checked(probs, start, stop), score).numpy()
-
-    return np.concatenate(blocks.map_blocks(work, len(probs), blocks.block_rows(2 * probs.shape[1])))
+    rows = blocks.block_rows(2 * probs.shape[1])
+    return np.concatenate(
+        blocks.map_blocks(lambda a, b: _of_classes(_checked(probs, a, b), score).numpy(), len(probs), rows)
+    )
 
 
 def _checked(probs: np.ndarray, start: int, stop: int) -> torch.Tensor:
@@ -88,8 +87,7 @@ def _head(x: Rows, weights: np.ndarray, bias: np.ndarray) -> tuple[torch.Tensor,
 
 
 def _columns(weights: np.ndarray) -> torch.Tensor:
-    flat = weights.reshape(-1, weights.shape[-1])
-    return blocks.float_rows(flat, 0, len(flat))
+    return blocks.float_rows(weights.reshape(-1, weights.shape[-1]), 0, weights.size // weights.shape[-1])
 
 
 def _mean_softmax(product: torch.Tensor, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
