@@ -43,13 +43,13 @@ STRATEGIES: Mapping[str, Method] = {
     "least_confidence": Method(TopScore, "lowest top probability", PROBS, fixed={"score": "least_confidence"}),
     "bald": Method(TopScore, "highest mutual information of label and model", MEMBERS, fixed={"score": "bald"}),
     "kcenter_greedy": Method(
-        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=5
+        KCenterGreedy, "farthest-first traversal (core-set, greedy)", cold_start=True, on_images=False, version=6
     ),
     "kmeans_partition": Method(
-        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=5
+        KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=6
     ),
-    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=6),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=6),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=7),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=7),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
         Jlp,

@@ -58,9 +58,9 @@ class Block:
         return self.some(np.arange(self.stop - self.start))
 
     def some(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (.., d) float32, as they are, in memory of any alignment, and the places (m,) there of the block's rows
-        `at` (m,): for compiled loops. Valid until this thread's next call."""
+        """Memory of `halves.loadable` (.., d), of any alignment, and the places (m,) there of the block's rows `at`
+        (m,). Valid until this thread's next call."""
         few = self._raw is None and 4 * len(at) <= self.stop - self.start
-        if self._rows.whole is None and not few:
+        if self._rows.loadable is None and not few:
             return self.raw.numpy(), at
         return self._rows.found(at + self.start)

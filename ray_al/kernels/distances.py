@@ -6,10 +6,14 @@ products that the bounds come from nor how points are grouped change a minimum's
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled, sums
+from ray_al.kernels.halves import wide
+from ray_al.kernels.masks import at_most, lowest
+from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, subtract, total
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
 _SAMPLE = 1024  # rows that a center is taken of
@@ -55,27 +59,19 @@ def bounds(
 
 @sums
 def square(x: np.ndarray, y: np.ndarray) -> float:
-    """|x - y|^2 from differences, in float64: 0 for equal rows. Its bits depend on the two rows alone."""
-    total = 0.0
-    for k in range(len(x)):
-        difference = np.float64(x[k]) - np.float64(y[k])
-        total += difference * difference
-    return total
-
-
-@compiled
-def below(row: np.ndarray, bars: np.ndarray, flags: np.ndarray, left: np.ndarray) -> int:
-    """How many of row (n,) are at most their bars (n,); their places come first in left (n,). flags is room for n
-    bytes, in whole words of 8."""
-    for j in range(len(row)):
-        flags[j] = row[j] <= bars[j]
-    count, words = 0, flags.view(np.uint64)
-    for word in range(len(words)):
-        if words[word]:
-            for j in range(8 * word, min(8 * word + 8, len(row))):
-                left[count] = j
-                count += flags[j]
-    return count
+    """|x - y|^2 from differences, in float64: 0 for equal rows. Its bits depend on the two rows alone; either may be of
+    `halves.loadable`."""
+    a = b = spread(np.float64(0))
+    whole, rest = len(x) // (2 * DOUBLES) * 2 * DOUBLES, 0.0
+    for k in range(0, whole, 2 * DOUBLES):
+        gap = subtract(load_doubles(x, k), load_doubles(y, k))
+        a = fma(gap, gap, a)
+        gap = subtract(load_doubles(x, k + DOUBLES), load_doubles(y, k + DOUBLES))
+        b = fma(gap, gap, b)
+    for k in range(whole, len(x)):
+        difference = np.float64(wide(x[k])) - np.float64(wide(y[k]))
+        rest += difference * difference
+    return total(add(a, b)) + rest
 
 
 @compiled
@@ -92,22 +88,35 @@ def lower(
 
     Args:
         table, nearest: of `bounds`. A distance is worked out only where its bound is below the best so far.
-        where: (m,) places of those asked in `rows` (.., d); points (p, d).
+        where: (m,) places of those asked in `rows` (.., d), of `halves.loadable`; points (p, d).
     """
     place = np.full(table.shape[1], -1, np.int32)
     bars = np.full(table.shape[1], -np.inf, np.float32)
-    left, flags = np.empty(table.shape[1], np.int32), np.zeros(-(-table.shape[1] // 8) * 8, np.uint8)
+    whole = table.shape[1] // SINGLES * SINGLES
     for i in range(len(asked)):
         j = asked[i]
         place[j] = where[i]
         best[j] = min(best[j], square(rows[place[j]], points[nearest[j]]))
         bars[j] = best[j]
     for p in range(table.shape[0]):
-        for i in range(below(table[p], bars, flags, left)):
-            j = left[i]
-            if nearest[j] != p:
-                best[j] = min(best[j], square(rows[place[j]], points[p]))
-                bars[j] = best[j]
+        for start in range(0, len(bars), SINGLES):
+            left = at_most(table[p], bars, start) if start < whole else few_at_most(table[p], bars, start)
+            while left:
+                j = start + lowest(left)
+                left &= left - np.uint64(1)
+                if nearest[j] != p:
+                    best[j] = min(best[j], square(rows[place[j]], points[p]))
+                    bars[j] = best[j]
+
+
+@numba.njit(inline="always")
+def few_at_most(row: np.ndarray, bars: np.ndarray, start: int) -> np.uint64:
+    """`masks.at_most` where what is left from `start` on fills no vector."""
+    mask = np.uint64(0)
+    for j in range(start, len(row)):
+        if row[j] <= bars[j]:
+            mask |= np.uint64(1) << np.uint64(j - start)
+    return mask
 
 
 @compiled
@@ -148,12 +157,13 @@ def _add_rows(rows: np.ndarray, at: np.ndarray, total: np.ndarray) -> None:
 
 @sums
 def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
-    """Squared norms of rows (.., d) at places `at` (n,) less shift (d,), and of the rows as they are, (n,) each."""
+    """Squared norms of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift (d,), and of the rows as they
+    are, (n,) each."""
     for j in range(len(at)):
         row = rows[at[j]]
         moved, plain = 0.0, 0.0
         for k in range(len(row)):
-            value, raw = np.float64(row[k] - shift[k]), np.float64(row[k])
+            value, raw = np.float64(wide(row[k]) - shift[k]), np.float64(wide(row[k]))
             moved += value * value
             plain += raw * raw
         norms[j], raw_norms[j] = moved, plain
@@ -161,12 +171,12 @@ def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarr
 
 @compiled
 def to_half(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
-    """out (n, d) uint16 = the bits, in bfloat16, of rows (.., d) at places `at` (n,) less shift (d,), rounded to the
-    nearest."""
+    """out (n, d) uint16 = the bits, in bfloat16, of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift
+    (d,), rounded to the nearest."""
     for j in range(len(at)):
         row, bits_of = rows[at[j]], out[j]
         for k in range(len(row)):
-            bits = np.float32(row[k] - shift[k]).view(np.uint32)
+            bits = np.float32(wide(row[k]) - shift[k]).view(np.uint32)
             even = (bits >> np.uint32(16)) & np.uint32(1)
             bits_of[k] = np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
 

@@ -10,6 +10,7 @@ import numba.extending
 import numpy as np
 
 from ray_al.kernels import blocks
+from ray_al.kernels.vectors import READS_HALVES
 
 
 def readable(x: np.ndarray) -> np.ndarray | None:
@@ -19,6 +20,12 @@ def readable(x: np.ndarray) -> np.ndarray | None:
         return None
     rows: np.ndarray = blocks.borrow(x).numpy()  # loops are made for arrays that may be written
     return rows if x.dtype == np.float32 else rows.view(np.int16)
+
+
+def loadable(x: np.ndarray) -> np.ndarray | None:
+    """`readable` memory of which `vectors.load_singles` makes vectors on this processor, else None."""
+    rows = readable(x)
+    return None if rows is not None and rows.dtype == np.int16 and not READS_HALVES else rows
 
 
 def wide(value: Any) -> Any:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks, products
-from ray_al.kernels.compiled import sums
 from ray_al.kernels.distances import TINY, noise
 
 SAMPLE = 2048  # rows from which directions are taken, and costs estimated
@@ -155,12 +154,3 @@ def sample_rows(x: np.ndarray, shift: np.ndarray) -> torch.Tensor:
     """(s, d) float32 of rows spread over x, shifted."""
     at = np.linspace(0, len(x) - 1, min(len(x), SAMPLE)).astype(np.int64)
     return blocks.float_rows(x[at], 0, len(at), shift)
-
-
-@sums
-def square(x: np.ndarray, y: np.ndarray) -> np.float32:
-    """|x - y|^2 from differences: 0 for equal rows. Its bits depend on the two rows alone."""
-    total = np.float32(0.0)
-    for k in range(len(x)):
-        total += (x[k] - y[k]) * (x[k] - y[k])
-    return total

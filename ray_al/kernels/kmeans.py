@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 
 from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.halves import readable, wide
+from ray_al.kernels.halves import wide
 from ray_al.kernels.kmeanspp import sample
 from ray_al.kernels.nearest_center import NearestCenter
 from ray_al.kernels.passes import Rows
+from ray_al.kernels.vectors import DOUBLES, fma, load, load_doubles, spread, store
 
-_SEED_ROWS = 8192
-_PARTS = 8  # of the sums over rows: fixed, so that their order does not depend on the number of threads
+_SEED_ROWS = 4096
+_CHUNK = 16  # blocks of rows that are put in order together: a matrix may be larger than memory, and is read in parts
+_PARTS = 32  # of a chunk, for threads
 
 
 def kmeans(
@@ -50,7 +54,7 @@ def kmeans(
         _fill_empty(nearest, squares, clusters)
         changed = np.flatnonzero(nearest != previous)
         _carry(space, changed, previous, nearest, sums)
-        last, means = means, sums / np.bincount(nearest, minlength=clusters)[:, None]
+        last, means = means, sums / np.bincount(nearest, minlength=clusters)[:, None] - space.shift
         centers = means
         if not len(changed) or before - inertia < tol * inertia:
             break
@@ -63,8 +67,8 @@ def kmeans(
 
 
 def _seeds(space: Euclidean, clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """(K, d) float64, shifted: distinct rows drawn by k-means++, among at most 32 random ones a cluster."""
-    rows = max(_SEED_ROWS, 32 * clusters)
+    """(K, d) float64, shifted: distinct rows drawn by k-means++, among 16 or more random ones a cluster."""
+    rows = -(-max(_SEED_ROWS, 16 * clusters) // space.rows) * space.rows  # whole blocks: products have few shapes
     among = np.arange(space.count)
     part = space
     if rows < space.count:
@@ -80,39 +84,59 @@ def _moved(space: Euclidean, ids: np.ndarray) -> torch.Tensor:
 
 
 def _carry(space: Euclidean, changed: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray) -> None:
-    """Bring sums (K, d) float64 of every cluster's rows up to date, in place: most rows stay where they are."""
+    """Bring sums (K, d) float64 of every cluster's rows, not shifted, up to date, in place: most rows stay.
 
-    rows = readable(space.x)
+    Rows come in the order of their clusters, in parts that share none: a sum's bits do not depend on the parts.
+    """
 
-    def work(ids: np.ndarray) -> np.ndarray:
-        own = np.zeros_like(sums)
-        for start in range(0, len(ids), space.rows):
-            part = ids[start : start + space.rows]
-            found = space.matrix.found(part) if rows is None else (rows, space.matrix.places(part))
-            add_changes(*found, space.shift, old[part], new[part], own)
-        return own
+    def work(part: slice) -> None:
+        own = ids[part]
+        for start in range(0, len(own), space.rows):
+            some = own[start : start + space.rows]
+            at = slice(part.start + start, part.start + start + len(some))
+            add_rows(*space.matrix.found(some), cluster[at], sign[at], sums)
 
-    for part in blocks.run(work, np.array_split(changed, _PARTS)):
-        sums += part
+    for start in range(0, len(changed), _CHUNK * space.rows):
+        some = changed[start : start + _CHUNK * space.rows]
+        ids, cluster, sign = by_cluster(some, old, new, len(sums))
+        cuts = np.linspace(0, len(ids), _PARTS + 1)[1:-1].astype(np.int64)
+        ends = [0, *np.searchsorted(cluster, cluster[cuts]).tolist(), len(ids)]
+        blocks.run(work, [slice(a, b) for a, b in itertools.pairwise(ends) if a < b])
 
 
 @compiled
-def add_changes(
-    rows: np.ndarray, at: np.ndarray, shift: np.ndarray, old: np.ndarray, new: np.ndarray, sums: np.ndarray
-) -> None:
-    """Take rows (.., d), of `readable`, at places `at` (n,), less shift (d,), from the sums of their old clusters, if
-    these are not -1, and add them to those of the new ones."""
-    for i in range(len(at)):
-        row, own = rows[at[i]], sums[new[i]]
+def by_cluster(
+    changed: np.ndarray, old: np.ndarray, new: np.ndarray, clusters: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows `changed` (m,) twice, as those that a cluster gets and as those that one loses if it was not -1: ids,
+    cluster and 1 or -1, (e,) each, in the order of clusters and, within, of `changed`."""
+    ends = np.zeros(clusters + 1, np.int64)
+    for i in changed:
+        ends[new[i] + 1] += 1
         if old[i] >= 0:
-            left = sums[old[i]]
-            for k in range(len(row)):
-                value = np.float64(wide(row[k]) - shift[k])
-                left[k] -= value
-                own[k] += value
-        else:
-            for k in range(len(row)):
-                own[k] += np.float64(wide(row[k]) - shift[k])
+            ends[old[i] + 1] += 1
+    ends = np.cumsum(ends)
+    count = ends[clusters]
+    ids, cluster, sign = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.float64)
+    for i in changed:
+        for own, one in ((old[i], -1.0), (new[i], 1.0)):
+            if own >= 0:
+                at = ends[own]
+                ids[at], cluster[at], sign[at] = i, own, one
+                ends[own] += 1
+    return ids, cluster, sign
+
+
+@compiled
+def add_rows(rows: np.ndarray, at: np.ndarray, cluster: np.ndarray, sign: np.ndarray, sums: np.ndarray) -> None:
+    """Add rows (.., d), of `halves.loadable`, at places `at` (n,), with their sign to their clusters' sums (K, d)."""
+    whole = sums.shape[1] // DOUBLES * DOUBLES
+    for i in range(len(at)):
+        row, own, one = rows[at[i]], sums[cluster[i]], spread(sign[i])
+        for k in range(0, whole, DOUBLES):
+            store(own, k, fma(one, load_doubles(row, k), load(own, k)))
+        for k in range(whole, len(own)):
+            own[k] += sign[i] * np.float64(wide(row[k]))
 
 
 def _fill_empty(nearest: np.ndarray, squares: np.ndarray, clusters: int) -> list[tuple[int, int]]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ray_al.kernels.compiled import compiled, softmax
-from ray_al.kernels.halves import readable
-from ray_al.kernels.vectors import READS_HALVES, SINGLES, fma, lined_up, load, load_singles, spread, store, total
+from ray_al.kernels.halves import loadable
+from ray_al.kernels.vectors import SINGLES, fma, lined_up, load, load_singles, spread, store, total
 
 MOST = 16  # classes; for more, wide products are as fast
 
@@ -22,10 +22,8 @@ def reader(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> Callable[[in
 
     A row's probabilities depend on the row and the head alone: not, in any bit, on where it stands.
     """
-    rows = readable(x)
-    if rows is None or (rows.dtype == np.int16 and not READS_HALVES):
-        return None
-    if bias.ndim > 1 or len(bias) > MOST or x.shape[1] % SINGLES:
+    rows = loadable(x)
+    if rows is None or bias.ndim > 1 or len(bias) > MOST or x.shape[1] % SINGLES:
         return None
     return lambda start, stop, out: _probs(rows, start, stop, weights, bias, out)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any
 
+import numba
 import numpy as np
 import torch
 
@@ -13,10 +13,24 @@ from ray_al.kernels import blocks, heads
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.compiled import compiled, least_ordered, ordered
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.halves import readable, wide
-from ray_al.kernels.heads import RowFactors, square
+from ray_al.kernels.halves import loadable, wide
+from ray_al.kernels.heads import RowFactors
+from ray_al.kernels.masks import lowest, reaching
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.products import multiply
+from ray_al.kernels.vectors import (
+    SHORTS,
+    SINGLES,
+    add,
+    fma,
+    lined_up,
+    load,
+    load_singles,
+    spread,
+    store,
+    subtract,
+    total,
+)
 
 KEPT_BYTES = Budget(1 << 28)  # of what is kept of matrices for their next clusterings
 _TABLE = 1 << 22  # bytes of a block's products: calls of bfloat16's routine are costly, the next cache is not
@@ -46,10 +60,12 @@ class NearestCenter:
         least = np.empty(self.space.count, np.float32)
         nearest = near.copy()
         points = (centers + self.space.shift).astype(np.float32)
+        wide_points = lined_up(points, len(points), -(-points.shape[1] // SINGLES) * SINGLES)
+        wide_points[:, : points.shape[1]], wide_points[:, points.shape[1] :] = points, 0
         moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
         others = blocks.alone(lambda: heads.of_points(moved, self.directions, self._dtype))
 
-        kept, plain = self._rows, readable(self.space.x)
+        kept, plain = self._rows, loadable(self.space.x)
         sure = np.empty(0, np.float32) if kept is None else kept.sure(others)
 
         def work(start: int, stop: int) -> None:
@@ -61,7 +77,7 @@ class NearestCenter:
             table = multiply(factors, others.factors, "nearest")
             bits = table.view(torch.int16 if table.dtype == torch.bfloat16 else torch.int32).numpy()
             raw = self.space.matrix.floats(start, stop).numpy() if plain is None else plain[start:stop]
-            find_nearest(bits, own, others.rounding, raw, points, nearest[start:stop], least[start:stop])
+            find_nearest(bits, own, others.rounding, raw, wide_points, nearest[start:stop], least[start:stop])
 
         blocks.map_blocks(work, self.space.count, self.rows)
         return nearest, least
@@ -141,55 +157,76 @@ def find_nearest(
     nearest: np.ndarray,
     least: np.ndarray,
 ) -> None:
-    """nearest (n,) and least (n,), in place, of rows (n, d) among centers (K, d).
+    """nearest (n,) and least (n,), in place, of rows (n, d) among centers (K, w); w is d rounded up, with zeros.
 
     Args:
-        rows: of `halves.readable`.
+        rows: of `halves.loadable`.
         table: (n, K) bits of the products of `heads`; K rounded up.
         sure: (n,) of `heads.RowFactors`; rounding: of `heads.PointFactors`.
     """
-    half = np.float32(0.5)
-    row = np.empty(rows.shape[1], np.float32)
-    flags, left = np.empty(table.shape[1], np.uint8), np.empty(table.shape[1] + 1, np.int32)
+    half, step = np.float32(0.5), SHORTS * 2 // table.itemsize
+    row = lined_up(centers, 1, centers.shape[1])[0]
+    row[:] = 0
     for j in range(len(table)):
-        own = nearest[j] if nearest[j] >= 0 else largest(table[j], flags, left)
-        for k in range(len(row)):
-            row[k] = wide(rows[j, k])
+        widen(rows[j], row)
+        bits = table[j]
+        own = nearest[j] if nearest[j] >= 0 else largest(bits, step)
         best = square(row, centers[own])
         bar = (sure[j] - best) * half
         low = least_ordered(table, bar - rounding * abs(bar))
-        for k in range(reaching(table[j], low, flags, left)):
-            c = left[k]
-            if ordered(table[j, c]) < low or c == own:
-                continue
-            found = square(row, centers[c])
-            if found < best or (found == best and c < own):
-                best, own = found, c
-                bar = (sure[j] - best) * half
-                low = least_ordered(table, bar - rounding * abs(bar))
+        for start in range(0, len(bits), step):
+            left = reaching(bits, start, low)
+            while left:
+                c = start + lowest(left)
+                left &= left - np.uint64(1)
+                if c == own:
+                    continue
+                found = square(row, centers[c])
+                if found < best or (found == best and c < own):
+                    best, own = found, c
+                    bar = (sure[j] - best) * half
+                    low = least_ordered(table, bar - rounding * abs(bar))
+                    left &= reaching(bits, start, low)
         nearest[j], least[j] = own, best
 
 
-@compiled
-def reaching(row: np.ndarray, low: Any, flags: np.ndarray, left: np.ndarray) -> int:
-    """How many numbers of a row of bits (K,) come at or after `low` in their order; their places come first in left
-    (K + 1,). flags is room for K bytes; K is a multiple of 8."""
-    for i in range(len(row)):
-        flags[i] = ordered(row[i]) >= low
-    count, words = 0, flags.view(np.uint64)
-    for word in range(len(words)):
-        if words[word]:
-            for i in range(8 * word, 8 * word + 8):  # without a branch, whose way nobody could guess
-                left[count] = i
-                count += flags[i]
-    return count
+@numba.njit(inline="always")
+def widen(source: np.ndarray, out: np.ndarray) -> None:
+    """The first numbers of out (w,) = a row (d,) of `halves.loadable`, in float32."""
+    whole = len(source) // SINGLES * SINGLES
+    for k in range(0, whole, SINGLES):
+        store(out, k, load_singles(source, k))
+    for k in range(whole, len(source)):
+        out[k] = wide(source[k])
 
 
-@compiled
-def largest(row: np.ndarray, flags: np.ndarray, left: np.ndarray) -> np.int32:
-    """The place of the first largest number of a row of bits, with room as for `reaching`."""
-    top = ordered(row[0])
-    for i in range(len(row)):
-        top = max(top, ordered(row[i]))
-    reaching(row, top, flags, left)
-    return left[0]
+@numba.njit(inline="always")
+def square(x: np.ndarray, y: np.ndarray) -> np.float32:
+    """|x - y|^2 from differences: 0 for equal rows (w,) of whole vectors. Its bits depend on the two rows alone."""
+    a = b = c = d = spread(np.float32(0))  # sums that need not wait for each other
+    whole = len(x) // (4 * SINGLES) * 4 * SINGLES
+    for k in range(0, whole, 4 * SINGLES):
+        gap = subtract(load(x, k), load(y, k))
+        a = fma(gap, gap, a)
+        gap = subtract(load(x, k + SINGLES), load(y, k + SINGLES))
+        b = fma(gap, gap, b)
+        gap = subtract(load(x, k + 2 * SINGLES), load(y, k + 2 * SINGLES))
+        c = fma(gap, gap, c)
+        gap = subtract(load(x, k + 3 * SINGLES), load(y, k + 3 * SINGLES))
+        d = fma(gap, gap, d)
+    for k in range(whole, len(x), SINGLES):
+        gap = subtract(load(x, k), load(y, k))
+        a = fma(gap, gap, a)
+    return total(add(add(a, b), add(c, d)))
+
+
+@numba.njit(inline="always")
+def largest(bits: np.ndarray, step: int) -> int:
+    """The place of the first largest number of a row of bits, in whole vectors of `step` numbers."""
+    top = ordered(bits[0])
+    for i in range(len(bits)):
+        top = max(top, ordered(bits[i]))
+    start = 0
+    while not reaching(bits, start, top):
+        start += step
+    return start + lowest(reaching(bits, start, top))

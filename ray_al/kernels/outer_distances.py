@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ray_al.kernels.compiled import compiled, sums
-from ray_al.kernels.distances import below
+from ray_al.kernels.distances import few_at_most
+from ray_al.kernels.halves import wide
+from ray_al.kernels.masks import at_most, lowest
+from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, total
 
 _TOUCHING = 1e-9  # below it, float64 products are noise in turn
 
@@ -56,7 +59,7 @@ def bounds(
 
 @sums
 def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
-    """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows.
+    """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows; h and h' may be of `halves.loadable`.
 
     With q' = c q + r, r orthogonal to q: it is |q|^2 |h - c h'|^2 + |r|^2 |h'|^2, where nothing cancels.
     """
@@ -69,20 +72,32 @@ def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarra
     for k in range(len(q)):
         r = np.float64(other_q[k]) - c * np.float64(q[k])
         rr += r * r
-    for k in range(len(h)):
-        other = np.float64(other_h[k])
-        s = np.float64(h[k]) - c * other
+    a0 = a1 = b0 = b1 = spread(np.float64(0))  # sums that need not wait for each other
+    less, whole = spread(-c), len(h) // (2 * DOUBLES) * 2 * DOUBLES
+    for k in range(0, whole, 2 * DOUBLES):
+        one, two = load_doubles(other_h, k), load_doubles(other_h, k + DOUBLES)
+        gap = fma(less, one, load_doubles(h, k))
+        a0, b0 = fma(gap, gap, a0), fma(one, one, b0)
+        gap = fma(less, two, load_doubles(h, k + DOUBLES))
+        a1, b1 = fma(gap, gap, a1), fma(two, two, b1)
+    for k in range(whole, len(h)):
+        other = np.float64(wide(other_h[k]))
+        s = np.float64(wide(h[k])) - c * other
         ss += s * s
         hh += other * other
-    return qq * ss + rr * hh
+    return qq * (total(add(a0, a1)) + ss) + rr * (total(add(b0, b1)) + hh)
 
 
 @sums
 def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    total = 0.0
-    for k in range(len(x)):
-        total += np.float64(x[k]) * np.float64(y[k])
-    return total
+    a = b = spread(np.float64(0))
+    whole, rest = len(x) // (2 * DOUBLES) * 2 * DOUBLES, 0.0
+    for k in range(0, whole, 2 * DOUBLES):
+        a = fma(load_doubles(x, k), load_doubles(y, k), a)
+        b = fma(load_doubles(x, k + DOUBLES), load_doubles(y, k + DOUBLES), b)
+    for k in range(whole, len(x)):
+        rest += np.float64(x[k]) * np.float64(y[k])
+    return total(add(a, b)) + rest
 
 
 @compiled
@@ -114,15 +129,18 @@ def lower(
     """`distances.lower` between outer products: q (n, C) of the block's rows, h (.., d) as there."""
     place = np.full(table.shape[1], -1, np.int32)
     bars = np.full(table.shape[1], -np.inf, np.float32)
-    left, flags = np.empty(table.shape[1], np.int32), np.zeros(-(-table.shape[1] // 8) * 8, np.uint8)
+    whole = table.shape[1] // SINGLES * SINGLES
     for i in range(len(asked)):
         j, p = asked[i], nearest[asked[i]]
         place[j] = where[i]
         best[j] = min(best[j], square(q[j], h[place[j]], point_q[p], point_h[p]))
         bars[j] = best[j]
     for p in range(table.shape[0]):
-        for i in range(below(table[p], bars, flags, left)):
-            j = left[i]
-            if nearest[j] != p:
-                best[j] = min(best[j], square(q[j], h[place[j]], point_q[p], point_h[p]))
-                bars[j] = best[j]
+        for start in range(0, len(bars), SINGLES):
+            left = at_most(table[p], bars, start) if start < whole else few_at_most(table[p], bars, start)
+            while left:
+                j = start + lowest(left)
+                left &= left - np.uint64(1)
+                if nearest[j] != p:
+                    best[j] = min(best[j], square(q[j], h[place[j]], point_q[p], point_h[p]))
+                    bars[j] = best[j]

@@ -21,6 +21,7 @@ from ray_al.kernels import blocks, distances, products
 from ray_al.kernels.block import Block
 from ray_al.kernels.budget import Budget
 from ray_al.kernels.fuser import Fuser, Observe
+from ray_al.kernels.halves import loadable
 from ray_al.kernels.products import PANEL, columns_are_stable, half_scratch, multiply, scratch, widened
 
 R = TypeVar("R")
@@ -59,9 +60,8 @@ class Rows:
         self.x, self.width = x, x.shape[1]
         self.block = blocks.block_rows(self.width)
         self._cut(len(x), *shard)
-        plain = x.dtype == np.float32 and x.flags.c_contiguous  # rows need no conversion
-        self._direct = plain and x.ctypes.data % 64 == 0
-        self.whole = blocks.borrow(x).numpy() if plain else None
+        self._direct = x.dtype == np.float32 and x.flags.c_contiguous and x.ctypes.data % 64 == 0
+        self.loadable = loadable(x)
         self._constants, self._measuring = threading.Lock(), threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
@@ -82,7 +82,7 @@ class Rows:
 
     def floats(self, start: int, stop: int) -> torch.Tensor:
         """(n, d) float32 rows, fit for products."""
-        if self._direct:
+        if self._direct:  # rows need no conversion
             return blocks.borrow(self.x[start:stop])
         return blocks.float_rows(self.x, start, stop, out=scratch("raw", stop - start, self.width))
 
@@ -95,11 +95,11 @@ class Rows:
         return self.x[self.places(ids)]
 
     def found(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(.., d) float32 rows, valid until this thread's next call, and the places (n,) among them of rows `ids`."""
-        if self.whole is None:
-            out = scratch("found", len(ids), self.width)
-            return blocks.float_rows(self.at(ids), 0, len(ids), out=out).numpy(), np.arange(len(ids))
-        return self.whole, self.places(ids)
+        """Memory of `halves.loadable`, valid until this thread's next call, and the places (n,) there of rows `ids`."""
+        if self.loadable is not None:
+            return self.loadable, self.places(ids)
+        out = scratch("found", len(ids), self.width)
+        return blocks.float_rows(self.at(ids), 0, len(ids), out=out).numpy(), np.arange(len(ids))
 
     @property
     def shift(self) -> np.ndarray:

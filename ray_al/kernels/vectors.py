@@ -32,10 +32,16 @@ def _has(*features: str) -> bool:
 _BYTES = 64 if _has("avx512f") else 32
 READS_HALVES = _has("f16c", "neon")  # as almost all: float16 numbers become float32 ones by an instruction
 SINGLES, DOUBLES = _BYTES // 4, _BYTES // 8  # float32 and float64 numbers in a vector
-_KINDS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+SHORTS = _BYTES // 2  # 16-bit integers in a vector
+_KINDS: dict[Any, Any] = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.int32: ir.IntType(32),
+    types.int16: ir.IntType(16),
+}
 _ANY_ORDER = ("reassoc", "nsz", "contract")  # of sums, as in `compiled.sums`
 
-_Code = tuple[Any, Callable[..., Any]]  # a signature, and what writes the code
+Code = tuple[Any, Callable[..., Any]]  # a signature, and what writes the code
 
 
 class Vector(types.Type):
@@ -53,7 +59,7 @@ class _VectorModel(numba.extending.models.PrimitiveModel):
         super().__init__(manager, kind, kind.code)
 
 
-def _intrinsic(function: Callable[..., _Code]) -> Any:
+def intrinsic(function: Callable[..., Code]) -> Any:
     """Compiled code calls it without the argument that numba gives."""
     return numba.extending.intrinsic(function)
 
@@ -64,47 +70,56 @@ def _of_row(row: Any) -> Vector:
     return Vector(row.dtype)
 
 
-def _place(context: Any, builder: Any, vector: Vector, row: Any, values: Any) -> Any:
+def place(context: Any, builder: Any, vector: Vector, row: Any, values: Any) -> Any:
     data = context.make_array(row)(context, builder, values[0]).data
     return builder.bitcast(builder.gep(data, [values[1]]), vector.code.as_pointer())
 
 
-@_intrinsic
-def load(typing: Any, row: Any, at: Any) -> _Code:
+@intrinsic
+def load(typing: Any, row: Any, at: Any) -> Code:
     """The vector of numbers of a row (w,), side by side, from place `at` on."""
     vector = _of_row(row)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        found = builder.load(_place(context, builder, vector, signature.args[0], values))
+        found = builder.load(place(context, builder, vector, signature.args[0], values))
         found.align = row.dtype.bitwidth // 8
         return found
 
     return vector(row, types.intp), code
 
 
-@_intrinsic
-def load_singles(typing: Any, row: Any, at: Any) -> _Code:
+@intrinsic
+def load_singles(typing: Any, row: Any, at: Any) -> Code:
     """`load` of float32 numbers, or of float16 ones, whose bits are given as int16, as float32."""
-    vector = Vector(types.float32)
-    halves = ir.VectorType(ir.IntType(16), vector.lanes)
+    return _load_as(types.float32, row)
+
+
+@intrinsic
+def load_doubles(typing: Any, row: Any, at: Any) -> Code:
+    """`load_singles`, but as float64."""
+    return _load_as(types.float64, row)
+
+
+def _load_as(kind: Any, row: Any) -> Code:
+    vector, halves = Vector(kind), row.dtype == types.int16
+    source = ir.VectorType(ir.HalfType() if halves else ir.FloatType(), vector.lanes)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        if row.dtype == types.float32:
-            return builder.load(_place(context, builder, vector, signature.args[0], values), align=4)
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        bits = builder.load(builder.bitcast(builder.gep(data, [values[1]]), halves.as_pointer()), align=2)
-        return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), vector.lanes)), vector.code)
+        found = builder.load(builder.bitcast(builder.gep(data, [values[1]]), source.as_pointer()))
+        found.align = row.dtype.bitwidth // 8
+        return found if source == vector.code else builder.fpext(found, vector.code)
 
     return vector(row, types.intp), code
 
 
-@_intrinsic
-def store(typing: Any, row: Any, at: Any, vector: Any) -> _Code:
+@intrinsic
+def store(typing: Any, row: Any, at: Any, vector: Any) -> Code:
     """Write a vector to a row (w,), from place `at` on."""
     _of_row(row)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        builder.store(values[2], _place(context, builder, vector, signature.args[0], values)).align = (
+        builder.store(values[2], place(context, builder, vector, signature.args[0], values)).align = (
             row.dtype.bitwidth // 8
         )
         return context.get_dummy_value()
@@ -112,21 +127,26 @@ def store(typing: Any, row: Any, at: Any, vector: Any) -> _Code:
     return types.void(row, types.intp, vector), code
 
 
-@_intrinsic
-def spread(typing: Any, value: Any) -> _Code:
+@intrinsic
+def spread(typing: Any, value: Any) -> Code:
     """A vector of one number, again and again."""
     vector = Vector(value)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        nothing, places = ir.Constant(vector.code, ir.Undefined), ir.VectorType(ir.IntType(32), vector.lanes)
-        first = builder.insert_element(nothing, values[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, nothing, ir.Constant(places, [0] * vector.lanes))
+        return everywhere(builder, vector, values[0])
 
     return vector(value), code
 
 
-@_intrinsic
-def fma(typing: Any, a: Any, b: Any, c: Any) -> _Code:
+def everywhere(builder: Any, vector: Vector, value: Any) -> Any:
+    """Code of `spread`."""
+    nothing, places = ir.Constant(vector.code, ir.Undefined), ir.VectorType(ir.IntType(32), vector.lanes)
+    first = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(places, [0] * vector.lanes))
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Code:
     """a * b + c: each number rounded once where the processor has an instruction for it, and twice where not."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -139,8 +159,20 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> _Code:
     return a(a, a, a), code
 
 
-@_intrinsic
-def total(typing: Any, vector: Any) -> _Code:
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Code:
+    """a + b."""
+    return a(a, a), lambda context, builder, signature, values: builder.fadd(*values)
+
+
+@intrinsic
+def subtract(typing: Any, a: Any, b: Any) -> Code:
+    """a - b."""
+    return a(a, a), lambda context, builder, signature, values: builder.fsub(*values)
+
+
+@intrinsic
+def total(typing: Any, vector: Any) -> Code:
     """The sum of a vector's numbers."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -3,9 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_al.kernels import distances, outer_distances
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.coverage import _locate
 from ray_al.kernels.geometry import Euclidean, GradientEmbedding
+from ray_al.kernels.halves import loadable
+from ray_al.kernels.masks import at_most
 from ray_al.kernels.outer_distances import subtract_largest
+from ray_al.kernels.vectors import SINGLES
 from tests.kernels.matrices import matrices
 from tests.kernels.test_kmeanspp import gradient_embeddings, random_probs
 
@@ -84,3 +89,55 @@ def test_the_first_point_covered_alone_or_beside_a_copy(kind):
         np.testing.assert_array_equal(alone, beside)
         assert alone[7] == 0
         assert np.isfinite(alone).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 9999),
+    count=st.integers(1, 70),
+    width=st.sampled_from([1, 7, 16, 45]),
+    kind=st.sampled_from([np.float32, np.float16]),
+    bounded=st.floats(0, 1),
+)
+def test_distances_are_worked_out_where_bounds_allow_them(seed, count, width, kind, bounded):
+    """In whole vectors of rows and what is left of them; what a bound rules out is not looked at."""
+    rng = np.random.default_rng(seed)
+    x, points = rng.normal(size=(count, width)).astype(kind), rng.normal(size=(5, width)).astype(np.float32)
+    q, point_q = random_probs(rng, count, 4) - 0.5, random_probs(rng, 5, 4) - 0.5
+    where = rng.permutation(count)
+    memory = loadable(x[np.argsort(where)])
+    outer = [
+        (a[:, :, None] * b[:, None].astype(np.float64)).reshape(len(a), -1) for a, b in ((q, x), (point_q, points))
+    ]
+    gaps = points[:, None].astype(np.float64) - x.astype(np.float64)[None]
+    for true, lower, more, most in (
+        (np.square(gaps).sum(2), distances.lower, (), (points,)),
+        (
+            np.square(outer[1][:, None] - outer[0][None]).sum(2),
+            outer_distances.lower,
+            (q.astype(np.float32),),
+            (point_q.astype(np.float32), points),
+        ),
+    ):
+        table = np.where(rng.random(true.shape) < bounded, np.inf, 0.9 * true).astype(np.float32)
+        nearest = table.argmin(0).astype(np.int32)
+        asked = np.flatnonzero(rng.random(count) < 0.7)
+        best = rng.random(count) * true.max()
+        wanted = best.copy()
+        least = np.where(np.isfinite(table), true, np.inf).min(0)
+        least = np.minimum(least, true[nearest, np.arange(count)])  # the nearest is always worked out
+        wanted[asked] = np.minimum(best, least)[asked]
+        lower(table, nearest, asked, *more, memory, where[asked], *most, best)
+        np.testing.assert_allclose(best, wanted, rtol=1e-5, atol=1e-12)
+
+
+@compiled
+def _at_most(row, bars):
+    return at_most(row, bars, 0)
+
+
+def test_nothing_that_is_no_number_is_at_most_a_bar():
+    row, bars = np.arange(SINGLES, dtype=np.float32), np.full(SINGLES, 3, np.float32)
+    assert _at_most(row, bars) == 0b1111
+    row[0] = bars[1] = np.nan
+    assert _at_most(row, bars) == 0b1100

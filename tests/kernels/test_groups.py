@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from ray_al.kernels.kmeans import add_changes, kmeans
+from ray_al.kernels.halves import loadable
+from ray_al.kernels.kmeans import add_rows, by_cluster, kmeans
 from ray_al.kernels.typicality import typicality
 from tests.kernels.matrices import distances, matrices
 
@@ -55,19 +56,38 @@ def test_the_default_ends_close_to_where_many_more_rounds_lead():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 99))
-def test_sums_of_moved_rows_are_those_of_all_rows(clusters, count, seed):
+@given(
+    clusters=st.integers(1, 9),
+    count=st.integers(1, 40),
+    width=st.sampled_from([3, 16, 21]),
+    kind=st.sampled_from([np.float32, np.float16]),
+    seed=st.integers(0, 99),
+)
+def test_sums_of_moved_rows_are_those_of_all_rows(clusters, count, width, kind, seed):
     rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((count, 3)).astype(np.float32)
+    rows = rng.standard_normal((count, width)).astype(kind)
     old, new = (rng.integers(low, clusters, count).astype(np.int32) for low in (-1, 0))
-    sums = np.zeros((clusters, 3))
+    sums = np.zeros((clusters, width))
     for row, cluster in zip(rows, old, strict=True):
         if cluster >= 0:
             sums[cluster] += row
+    changed = np.flatnonzero(old != new)
+    ids, cluster, sign = by_cluster(changed, old, new, clusters)
+    assert (np.diff(cluster) >= 0).all()
+    assert len(ids) == len(changed) + (old[changed] >= 0).sum()
     at = rng.permutation(count)
-    add_changes(rows[np.argsort(at)] + 1, at, np.ones(3, np.float32), old, new, sums)
+    add_rows(loadable(rows[np.argsort(at)]), at[ids], cluster, sign, sums)
     wanted = np.stack([rows[new == cluster].sum(0, dtype=float) for cluster in range(clusters)])
-    np.testing.assert_allclose(sums, wanted, atol=1e-5)  # moving rows by one rounds them
+    np.testing.assert_allclose(sums, wanted, atol=1e-12)
+
+
+def test_rows_put_in_order_in_many_parts_give_the_same_clusters(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(20_000, 16)).astype(np.float16)
+    whole = kmeans(x, 30, seed=0)
+    monkeypatch.setattr("ray_al.kernels.kmeans._CHUNK", 1)  # three of them
+    parts = kmeans(x, 30, seed=0)
+    np.testing.assert_array_equal(parts[0], whole[0])
+    np.testing.assert_allclose(parts[1], whole[1], atol=1e-6)
 
 
 def test_no_cluster_stays_empty():

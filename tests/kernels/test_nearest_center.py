@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from ray_al.kernels import heads
 from ray_al.kernels.compiled import least_ordered
 from ray_al.kernels.geometry import Euclidean
-from ray_al.kernels.nearest_center import NearestCenter, largest, reaching
+from ray_al.kernels.masks import lowest, reaching
+from ray_al.kernels.nearest_center import NearestCenter, largest
 from ray_al.kernels.products import multiply
+from ray_al.kernels.vectors import SHORTS
 
 
 def _naive(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -72,15 +74,27 @@ def test_bounds_rule_out_nothing_that_is_near(
     own = heads.of_rows(torch.from_numpy(rows), directions, dtype)
     others = heads.of_points(torch.from_numpy(points), directions, dtype)
     table = multiply(own.factors, others.factors).float().numpy()
-    squares = np.array([[heads.square(row, point) for point in points] for row in rows], np.float32)
+    squares = np.square(rows[:, None] - points[None]).sum(2)
+    assert squares.dtype == np.float32
     least = heads.bars(own.sure(others)[:, None], squares, others.rounding)
     assert (table[:, :35] >= least).all()
     assert (table[:, 35:] < least.min(1, keepdims=True)).all()  # what fills a group
 
 
 @numba.njit
-def _reaching(row: np.ndarray, bar: np.float32, flags: np.ndarray, left: np.ndarray) -> int:
-    return reaching(row, least_ordered(row, bar), flags, left)
+def _reaching(row: np.ndarray, bar: np.float32, step: int) -> list[int]:
+    found, low = [], least_ordered(row, bar)
+    for start in range(0, len(row), step):
+        left = reaching(row, start, low)
+        while left:
+            found.append(start + lowest(left))
+            left &= left - np.uint64(1)
+    return found
+
+
+@numba.njit
+def _largest(row: np.ndarray, step: int) -> int:
+    return largest(row, step)
 
 
 _SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, 1.00390625, -1.00390625]
@@ -94,13 +108,14 @@ _SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf, 1
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_bits_are_compared_as_their_numbers_are(row: list[float], other: float, own: bool, dtype: torch.dtype) -> None:
-    numbers = torch.tensor(row + [-np.inf] * (-len(row) % 8), dtype=torch.float32).to(dtype)
+    numbers = torch.tensor(row + [-np.inf] * (-len(row) % heads.GROUP), dtype=torch.float32).to(dtype)
     bar = numbers[len(row) // 2].float().item() if own else np.float32(other)
     bits = numbers.view(torch.int16 if dtype == torch.bfloat16 else torch.int32).numpy()
-    flags, left = np.empty(len(bits), np.uint8), np.empty(len(bits) + 1, np.int32)
-    count = _reaching(bits, np.float32(bar), flags, left)
-    np.testing.assert_array_equal(left[:count], np.flatnonzero(numbers.float().numpy() >= bar))
-    assert numbers[largest(bits, flags, left)] == numbers.max()
+    step = 2 * SHORTS // bits.itemsize
+    np.testing.assert_array_equal(
+        _reaching(bits, np.float32(bar), step), np.flatnonzero(numbers.float().numpy() >= bar)
+    )
+    assert numbers[_largest(bits, step)] == numbers.max()
 
 
 def test_directions_are_used_where_they_help_and_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class Convnet13:
         if self.pretrain == "none":
             return None
         config = {
-            "version": 1,
+            "version": 2,
             "clusters": self.pretrain_clusters or 5 * classes,
             "width": self.width,
             "epochs": self.pretrain_epochs,
