@@ -69,7 +69,7 @@ LEARNERS: Mapping[str, Method] = {
         heads=LogReg.heads,
         on_images=False,
         served=True,
-        version=8,
+        version=9,
         injected=SERVICE,
     ),
     "logreg_committee": Method(
@@ -78,7 +78,7 @@ LEARNERS: Mapping[str, Method] = {
         heads=LogRegCommittee.heads,
         on_images=False,
         served=True,
-        version=6,
+        version=7,
         injected=SERVICE,
     ),
     "svc": Method(Svc, "support vector classifier with grid search", heads=Svc.heads, on_images=False, version=2),

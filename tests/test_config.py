@@ -71,7 +71,7 @@ def test_pinned_identity() -> None:
     sweep = parse_sweep(BASE)
     again = parse_sweep(json.loads(json.dumps(sweep.raw)))
     assert [t.id for t in again.trajectories] == [t.id for t in sweep.trajectories]
-    assert sweep.trajectories[0].id == "a20cadc5eaac3f0e"
+    assert sweep.trajectories[0].id == "0b769855e8bd0409"
 
 
 def test_trajectories_travel_as_json() -> None:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray._private import node as ray_node
 from rich.console import Console
 
 from ray_al.cluster.dashboard import Dashboard
@@ -60,7 +61,7 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
     else:
         # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-        with board.starting() if dashboard else contextlib.nullcontext():
+        with board.starting() if dashboard else contextlib.nullcontext(), _without_log_monitor():
             context = ray.init(
                 address="local",
                 num_cpus=int(this_machine(cpus)["CPU"]),
@@ -75,6 +76,22 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
         yield board.leave
     finally:
         board.leave()
+
+
+@contextlib.contextmanager
+def _without_log_monitor() -> Iterator[None]:
+    """A `ray.init` within starts no process that sends workers' output to drivers (`log_to_driver`): none listens, and
+    it would take a second of processor time at the start and a fiftieth of a core from then on."""
+    kind: Any = ray_node.Node
+    original = getattr(kind, "start_log_monitor", None)
+    if original is None:  # a private name: without it the process starts as ever
+        yield
+        return
+    kind.start_log_monitor = lambda node: None
+    try:
+        yield
+    finally:
+        kind.start_log_monitor = original
 
 
 @contextlib.contextmanager

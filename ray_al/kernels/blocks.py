@@ -149,11 +149,8 @@ class _Shares(Generic[T, R]):
 
 
 def alone(work: Callable[[], R]) -> R:
-    """Run small torch work in one pool thread.
-
-    In the calling thread it would use torch's own threads: bits that depend on their number, and long waits for each
-    other on a busy machine.
-    """
+    """Run small torch work in one pool thread. In the calling one it would use torch's own threads: bits that depend on
+    their number, and long waits for each other on a busy machine."""
     return run(lambda _: work(), (None,))[0]
 
 
@@ -194,18 +191,22 @@ def float_rows(
     if block.dtype == np.float32 and shift is not None:
         np.subtract(block, shift, out=out.numpy())
         return out
-    if block.dtype == np.float16:  # numpy's own conversion is 20 times slower
-        out.copy_(borrow(block))
-    else:
-        np.copyto(out.numpy(), block, casting="unsafe")
+    _convert(block, out)
     return out if shift is None else out.sub_(borrow(shift))
 
 
 def double_rows(x: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
     """x as a float64 tensor, less `shift`."""
     out = torch.empty(x.shape, dtype=torch.float64)
-    np.copyto(out.numpy(), x)
+    _convert(x, out)
     return out if shift is None else out.sub_(torch.from_numpy(shift.astype(np.float64)))
+
+
+def _convert(x: np.ndarray, out: torch.Tensor) -> None:
+    if x.dtype == np.float16:  # numpy's own conversion is 20 times slower
+        out.copy_(borrow(x))
+    else:
+        np.copyto(out.numpy(), x, casting="unsafe")
 
 
 def check_matrix(x: np.ndarray, name: str = "x") -> None:

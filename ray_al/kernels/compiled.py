@@ -1,7 +1,8 @@
 """Inner loops over (C, n) products, compiled by numba: one visit to each number, in registers and the first cache.
 
-Nothing may be reordered or fused where it says `compiled`, so a loop's vectorized body and its scalar rest give equal
-bits; where it says `sums`, equal arguments do.
+Nothing may be reordered or fused: a loop's vectorized body and its scalar rest give equal bits, and so do the copies of
+a function that the compiler makes for its callers, of which one or another runs where code comes from the cache. Sums
+that are worth it say themselves, by `kernels.vectors`, in which order they are made.
 """
 
 from __future__ import annotations
@@ -23,12 +24,6 @@ _ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
 def compiled(function: F) -> F:
     """Machine code at the first call, kept on disk; runs without the interpreter's lock."""
     return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-
-
-def sums(function: F) -> F:
-    """`compiled`, but sums may be reordered: their vectorized loops are several times faster."""
-    free = {"reassoc", "nsz", "contract"}
-    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=free)(function))
 
 
 @numba.njit(inline="always")

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ray_al.kernels.compiled import compiled, exp, halved, sums, widened
+from ray_al.kernels.compiled import compiled, exp, halved, widened
+from ray_al.kernels.dot import dot
 from ray_al.kernels.vectors import SINGLES, copied, fma, lined_up, load, spread, store, total
 
 MAX_STEPS = 300
@@ -30,7 +31,7 @@ def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, 
             e = exp(z[c, j] - top[j])
             probs[c, j] = e
             total[j] += e
-        square += _square(z[c])
+        square += dot(z[c], z[c])
     for j in range(n):
         nll += np.log(np.float64(total[j])) + (np.float64(top[j]) - np.float64(z[label[j], j]))
         total[j] = np.float32(1) / total[j]
@@ -38,14 +39,6 @@ def soften(z: np.ndarray, label: np.ndarray, probs: np.ndarray) -> tuple[float, 
         for j in range(n):
             probs[c, j] *= total[j]
     return nll, square
-
-
-@sums
-def _square(row: np.ndarray) -> float:
-    total = 0.0
-    for value in row:
-        total += np.float64(value) * np.float64(value)
-    return total
 
 
 @compiled
@@ -75,7 +68,7 @@ def bend_halves(probs: np.ndarray, s: np.ndarray, kappa: float) -> None:
             s[c, j] = halved(probs[c, j] * (value - mean[j]) - kappa * value)
 
 
-@sums
+@compiled
 def advance(
     d: np.ndarray, r: np.ndarray, p: np.ndarray, product: np.ndarray, square: float, radius: float
 ) -> tuple[float, int]:
@@ -84,26 +77,21 @@ def advance(
     Returns |r|^2 (its value before was `square`), and 0, or why this was the last step: AT_EDGE when d would have
     left the ball of this radius and ends on it, FLAT when the curvature along p is lost in rounding.
     """
-    curvature, dd, dp, pp = 0.0, 0.0, 0.0, 0.0
     for k in range(len(d)):
         product[k] += p[k]
-        curvature += np.float64(p[k]) * np.float64(product[k])
-        dd += np.float64(d[k]) * np.float64(d[k])
-        dp += np.float64(d[k]) * np.float64(p[k])
-        pp += np.float64(p[k]) * np.float64(p[k])
+    curvature, dd, dp, pp = dot(p, product), dot(d, d), dot(d, p), dot(p, p)
     if not curvature > 0:
         return square, FLAT
     step, end = square / curvature, 0
     if not dd + step * (2 * dp + step * pp) < radius * radius:
         room = max(radius * radius - dd, 0.0)
         step, end = room / (dp + math.sqrt(dp * dp + pp * room)), AT_EDGE
-    after = 0.0
     factors = np.empty(2, d.dtype)  # in the vectors' own precision
     factors[0] = step
     for k in range(len(d)):
         d[k] += factors[0] * p[k]
         r[k] -= factors[0] * product[k]
-        after += np.float64(r[k]) * np.float64(r[k])
+    after = dot(r, r)
     factors[1] = after / square
     for k in range(len(d)):
         p[k] = r[k] + factors[1] * p[k]
@@ -122,20 +110,17 @@ def next_radius(radius: float, length: float, slope: float, gain: float, promise
     return max(radius, min(factor * length, 4 * radius))
 
 
-@sums
+@compiled
 def descend(
     rows: np.ndarray, probs: np.ndarray, kappa: np.float32, d: np.ndarray, r: np.ndarray, radius: float, eta: float
 ) -> int:
     """Conjugate gradients on H d = r from d = 0, in place; returns why they ended.
 
-    n of rows (n, w) is a multiple of 4, C of probs (n, C) one of 2, w one of `vectors.SINGLES`; what fills them up is
+    n of rows (n, w) is a multiple of 4, C of probs (C, n) one of 2, w one of `vectors.SINGLES`; what fills them up is
     zero.
     """
-    p, product, s = copied(r), lined_up(r, *r.shape), np.empty((4, r.shape[0]), np.float32)
-    first = 0.0
-    for value in r.ravel():
-        first += np.float64(value) * np.float64(value)
-    square = first
+    p, product, s = copied(r), lined_up(r, *r.shape), np.empty((r.shape[0], 4), np.float32)
+    square = first = dot(r.ravel(), r.ravel())
     for _ in range(MAX_INNER):
         multiply(rows, probs, kappa, p, product, s)
         square, end = advance(d.ravel(), r.ravel(), p.ravel(), product.ravel(), square, radius)
@@ -146,11 +131,11 @@ def descend(
     return FLAT
 
 
-@sums
+@compiled
 def multiply(
     rows: np.ndarray, probs: np.ndarray, kappa: np.float32, p: np.ndarray, product: np.ndarray, s: np.ndarray
 ) -> None:
-    """product (C, w) = p (C, w) times H without the identity; s (4, C) is room to work in.
+    """product (C, w) = p (C, w) times H without the identity; s (C, 4) is room to work in.
 
     Four rows and two classes at a time: so many sums fit in registers.
     """
@@ -164,18 +149,24 @@ def multiply(
                 u, v, y0, y1, y2, y3 = load(p0, k), load(p1, k), load(x0, k), load(x1, k), load(x2, k), load(x3, k)
                 a0, a1, a2, a3 = fma(u, y0, a0), fma(u, y1, a1), fma(u, y2, a2), fma(u, y3, a3)
                 b0, b1, b2, b3 = fma(v, y0, b0), fma(v, y1, b1), fma(v, y2, b2), fma(v, y3, b3)
-            s[0, c], s[1, c], s[2, c], s[3, c] = total(a0), total(a1), total(a2), total(a3)
-            s[0, c + 1], s[1, c + 1], s[2, c + 1], s[3, c + 1] = total(b0), total(b1), total(b2), total(b3)
-        for j in range(4):
-            mean = np.float32(0)
-            for c in range(len(p)):
-                mean += probs[i + j, c] * s[j, c]
-            for c in range(len(p)):
-                s[j, c] = probs[i + j, c] * (s[j, c] - mean) - kappa * s[j, c]
+            s0, s1 = s[c], s[c + 1]
+            s0[0], s0[1], s0[2], s0[3] = total(a0), total(a1), total(a2), total(a3)
+            s1[0], s1[1], s1[2], s1[3] = total(b0), total(b1), total(b2), total(b3)
+        m0 = m1 = m2 = m3 = np.float32(0)
+        for c in range(len(p)):
+            own, part = probs[c], s[c]
+            m0, m1 = m0 + own[i] * part[0], m1 + own[i + 1] * part[1]
+            m2, m3 = m2 + own[i + 2] * part[2], m3 + own[i + 3] * part[3]
+        for c in range(len(p)):
+            own, part = probs[c], s[c]
+            part[0] = own[i] * (part[0] - m0) - kappa * part[0]
+            part[1] = own[i + 1] * (part[1] - m1) - kappa * part[1]
+            part[2] = own[i + 2] * (part[2] - m2) - kappa * part[2]
+            part[3] = own[i + 3] * (part[3] - m3) - kappa * part[3]
         for c in range(0, len(p), 2):
-            q0, q1 = product[c], product[c + 1]
-            a0, a1, a2, a3 = spread(s[0, c]), spread(s[1, c]), spread(s[2, c]), spread(s[3, c])
-            b0, b1, b2, b3 = spread(s[0, c + 1]), spread(s[1, c + 1]), spread(s[2, c + 1]), spread(s[3, c + 1])
+            q0, q1, s0, s1 = product[c], product[c + 1], s[c], s[c + 1]
+            a0, a1, a2, a3 = spread(s0[0]), spread(s0[1]), spread(s0[2]), spread(s0[3])
+            b0, b1, b2, b3 = spread(s1[0]), spread(s1[1]), spread(s1[2]), spread(s1[3])
             for k in range(0, rows.shape[1], SINGLES):
                 y0, y1, y2, y3 = load(x0, k), load(x1, k), load(x2, k), load(x3, k)
                 store(q0, k, fma(a3, y3, fma(a2, y2, fma(a1, y1, fma(a0, y0, load(q0, k))))))

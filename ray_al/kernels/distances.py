@@ -10,7 +10,8 @@ import numba
 import numpy as np
 
 from ray_al.kernels import blocks
-from ray_al.kernels.compiled import compiled, sums
+from ray_al.kernels.compiled import compiled
+from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import wide
 from ray_al.kernels.masks import at_most, lowest
 from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, subtract, total
@@ -57,7 +58,7 @@ def bounds(
             least[j] = min(row[j], least[j])
 
 
-@sums
+@compiled
 def square(x: np.ndarray, y: np.ndarray) -> float:
     """|x - y|^2 from differences, in float64: 0 for equal rows. Its bits depend on the two rows alone; either may be of
     `halves.loadable`."""
@@ -155,18 +156,12 @@ def _add_rows(rows: np.ndarray, at: np.ndarray, total: np.ndarray) -> None:
             total[k] += np.float64(row[k])
 
 
-@sums
+@compiled
 def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
     """Squared norms of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift (d,), and of the rows as they
     are, (n,) each."""
     for j in range(len(at)):
-        row = rows[at[j]]
-        moved, plain = 0.0, 0.0
-        for k in range(len(row)):
-            value, raw = np.float64(wide(row[k]) - shift[k]), np.float64(wide(row[k]))
-            moved += value * value
-            plain += raw * raw
-        norms[j], raw_norms[j] = moved, plain
+        norms[j], raw_norms[j] = square(rows[at[j]], shift), dot(rows[at[j]], rows[at[j]])
 
 
 @compiled

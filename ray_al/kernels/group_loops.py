@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ray_al.kernels.compiled import compiled, sums
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.halves import wide
+from ray_al.kernels.vectors import SINGLES, fma, load, load_singles, spread, store, subtract, total
 
 STEP = 64  # groups' rows are filled up to multiples of it
 _CLOSE = 1e-3  # squared distances below this part of |a|^2 are worked again in float64
 
 
-@sums
+@compiled
 def gather(
     x: np.ndarray, ids: np.ndarray, sizes: np.ndarray, shifts: np.ndarray, out: np.ndarray, norms: np.ndarray
 ) -> None:
@@ -19,25 +20,28 @@ def gather(
     norms (m,) = their squared norms.
 
     After each group there are zeros up to a multiple of STEP rows. What is not finite in a mean is 0 in the shift. x is
-    of `readable`.
+    of `loadable`.
     """
-    at, place = 0, 0
+    at, place, whole = 0, 0, x.shape[1] // SINGLES * SINGLES
     for g in range(len(sizes)):
-        total, shift = np.zeros(x.shape[1]), shifts[g]
+        total_of, shift = np.zeros(x.shape[1]), shifts[g]
         for i in range(at, at + sizes[g]):
             row = x[ids[i]]
-            for k in range(len(total)):
-                total[k] += np.float64(wide(row[k]))
-        for k in range(len(total)):
-            mean = np.float32(total[k] / sizes[g])
+            for k in range(len(total_of)):
+                total_of[k] += np.float64(wide(row[k]))
+        for k in range(len(total_of)):
+            mean = np.float32(total_of[k] / sizes[g])
             shift[k] = mean if np.isfinite(mean) else np.float32(0.0)
         for i in range(at, at + sizes[g]):
-            row, own, square = x[ids[i]], out[place], np.float32(0.0)
-            for k in range(len(shift)):
-                value = wide(row[k]) - shift[k]
-                own[k] = value
-                square += value * value
-            norms[place] = square
+            row, own, squares, rest = x[ids[i]], out[place], spread(np.float32(0.0)), np.float32(0.0)
+            for k in range(0, whole, SINGLES):
+                value = subtract(load_singles(row, k), load(shift, k))
+                store(own, k, value)
+                squares = fma(value, value, squares)
+            for k in range(whole, len(row)):
+                own[k] = wide(row[k]) - shift[k]
+                rest += own[k] * own[k]
+            norms[place] = total(squares) + rest
             place += 1
         at += sizes[g]
         while place % STEP:

@@ -13,19 +13,15 @@ from ray_al.kernels import blocks
 from ray_al.kernels.vectors import READS_HALVES
 
 
-def readable(x: np.ndarray) -> np.ndarray | None:
-    """The memory of x as loops that use `wide` read it, never to be written: float32, or the bits of float16; None for
-    other types, and where numbers are not side by side."""
+def loadable(x: np.ndarray) -> np.ndarray | None:
+    """The memory of x as `wide` and `vectors.load_singles` read it, never to be written: float32, or the bits of
+    float16; None for other types, where numbers are not side by side, and where the processor reads no float16."""
     if not x.flags.c_contiguous or x.dtype not in (np.float32, np.float16):
         return None
     rows: np.ndarray = blocks.borrow(x).numpy()  # loops are made for arrays that may be written
-    return rows if x.dtype == np.float32 else rows.view(np.int16)
-
-
-def loadable(x: np.ndarray) -> np.ndarray | None:
-    """`readable` memory of which `vectors.load_singles` makes vectors on this processor, else None."""
-    rows = readable(x)
-    return None if rows is not None and rows.dtype == np.int16 and not READS_HALVES else rows
+    if x.dtype == np.float32:
+        return rows
+    return rows.view(np.int16) if READS_HALVES else None
 
 
 def wide(value: Any) -> Any:

@@ -11,8 +11,8 @@ import torch
 from ray_al.kernels import blocks
 
 ABSENT_BIAS = -1e4  # exp of it is 0 in any precision, and 0 * log 0 stays 0 as -inf would not
-_FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
-_SMALL = 5_000_000  # numbers of a product's factors up to which one call of machine code is faster
+FEW = 1 << 14  # numbers of a solution up to which two of them stay in the first cache, or near it
+SMALL = 5_000_000  # numbers of a product's factors up to which one call of machine code is faster
 LOST = 1e-14  # of each square in sums of n of them, in float64, times n
 NEGLIGIBLE = 1e-6  # rounding, relative to the penalty, up to which probabilities keep their digits
 CERTAINTY = 0.01  # measured: fewest products on digits, MNIST and image embeddings
@@ -69,8 +69,12 @@ def fit_logistic(
 
 def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> LinearHead:
     from ray_al.kernels.newton import SoftmaxProblem, minimize  # compiled loops, which devices do without
+    from ray_al.kernels.small_fit import fit_small
     from ray_al.kernels.small_newton import minimize_small
 
+    small = fit_small(x, y, classes, l2, tol)
+    if small:
+        return LinearHead(*small)
     present, label = np.unique(y, return_inverse=True)
     weights = np.zeros((classes, x.shape[1]), np.float32)
     bias = np.full(classes, ABSENT_BIAS, np.float32)
@@ -87,7 +91,7 @@ def _fit(x: np.ndarray, y: np.ndarray, classes: int, l2: float, tol: float) -> L
     unit = (kappa * len(x)) ** -0.5  # the column that makes |U|^2 - kappa |Z|^2 free of the bias
     columns = torch.cat([features.rows, torch.full((len(x), 1), unit, dtype=rows.dtype)], 1)
     found = None
-    if len(present) * columns.shape[1] <= _FEW and len(present) * columns.numel() <= _SMALL:
+    if len(present) * columns.shape[1] <= FEW and len(present) * columns.numel() <= SMALL:
         found = minimize_small(columns.numpy(), label, len(present), kappa, tol)[0]
     if found is None:
         solution = minimize(SoftmaxProblem(columns, torch.from_numpy(label), len(present), kappa), tol)

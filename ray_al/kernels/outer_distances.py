@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ray_al.kernels.compiled import compiled, sums
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.distances import few_at_most
+from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import wide
 from ray_al.kernels.masks import at_most, lowest
 from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, total
@@ -57,16 +58,13 @@ def bounds(
             least[j] = min(row[j], least[j])
 
 
-@sums
+@compiled
 def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarray) -> float:
     """|q h - q' h'|^2 of outer products, in float64, 0 for equal rows; h and h' may be of `halves.loadable`.
 
     With q' = c q + r, r orthogonal to q: it is |q|^2 |h - c h'|^2 + |r|^2 |h'|^2, where nothing cancels.
     """
-    qq, both = 0.0, 0.0
-    for k in range(len(q)):
-        qq += np.float64(q[k]) * np.float64(q[k])
-        both += np.float64(q[k]) * np.float64(other_q[k])
+    qq, both = dot(q, q), dot(q, other_q)
     c = both / qq if qq > 0.0 else 0.0
     rr, ss, hh = 0.0, 0.0, 0.0
     for k in range(len(q)):
@@ -88,27 +86,15 @@ def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarra
     return qq * (total(add(a0, a1)) + ss) + rr * (total(add(b0, b1)) + hh)
 
 
-@sums
-def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    a = b = spread(np.float64(0))
-    whole, rest = len(x) // (2 * DOUBLES) * 2 * DOUBLES, 0.0
-    for k in range(0, whole, 2 * DOUBLES):
-        a = fma(load_doubles(x, k), load_doubles(y, k), a)
-        b = fma(load_doubles(x, k + DOUBLES), load_doubles(y, k + DOUBLES), b)
-    for k in range(whole, len(x)):
-        rest += np.float64(x[k]) * np.float64(y[k])
-    return total(add(a, b)) + rest
-
-
 @compiled
 def squares(q: np.ndarray, h: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
     """`distances.squares` between outer products of q (m, C) and h (m, d)."""
     norms = np.empty(len(q))
     for i in range(len(q)):
-        norms[i] = _dot(q[i], q[i]) * _dot(h[i], h[i])
+        norms[i] = dot(q[i], q[i]) * dot(h[i], h[i])
     for i in range(start, len(q), step):
         for j in range(i):
-            value = norms[i] + norms[j] - 2 * (_dot(q[i], q[j]) * _dot(h[i], h[j]))
+            value = norms[i] + norms[j] - 2 * (dot(q[i], q[j]) * dot(h[i], h[j]))
             if value < _TOUCHING * norms[i]:
                 value = square(q[i], h[i], q[j], h[j])
             out[i, j] = out[j, i] = value

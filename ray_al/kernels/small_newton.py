@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from ray_al.kernels.compiled import sums
+from ray_al.kernels.compiled import compiled
 from ray_al.kernels.conjugate import FEW_STEPS, FLAT, MAX_SEARCH, MAX_STEPS, descend, next_radius
+from ray_al.kernels.dot import dot
 from ray_al.kernels.vectors import DOUBLES, SINGLES, copied, fma, lined_up, load, spread, store, total
 
 _LEVEL = 1e-12  # relative: values closer than this differ by rounding
@@ -38,7 +39,7 @@ def minimize_small(
     near[:] = wide
     u = lined_up(rows, _up(classes, 2), shape[1])
     u[:] = 0
-    steps, searches, norm, first = _minimize(wide, near, label, classes, kappa, tol, few, u)
+    steps, searches, norm, first = minimize_over(wide, near, label, classes, kappa, tol, few, u)
     return u[:classes, :width] if norm <= tol * first else None, steps, searches
 
 
@@ -46,8 +47,8 @@ def _up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-@sums
-def _minimize(
+@compiled
+def minimize_over(
     rows: np.ndarray, near: np.ndarray, label: np.ndarray, classes: int, kappa: float, tol: float, few: int,
     u: np.ndarray,
 ) -> tuple[int, int, float, float]:  # fmt: skip
@@ -98,15 +99,15 @@ def _minimize(
     return MAX_STEPS, searches, norm, first
 
 
-@sums
+@compiled
 def _step(
     rows: np.ndarray, probs: np.ndarray, kappa: float, gradient: np.ndarray, norm: float, radius: float, eta: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Conjugate gradients in float32: d, (-gradient - H d) / norm, and why they ended."""
-    weights = np.empty((len(rows), len(gradient)), np.float32)
+    weights = np.empty(probs.shape, np.float32)
     for c in range(len(probs)):
         for i in range(len(rows)):
-            weights[i, c] = np.float32(probs[c, i])
+            weights[c, i] = np.float32(probs[c, i])
     d, r = lined_up(rows, *gradient.shape), lined_up(rows, *gradient.shape)
     for c in range(len(gradient)):
         for k in range(gradient.shape[1]):
@@ -116,7 +117,7 @@ def _step(
     return _along(zero, norm, d), _along(zero, 1.0, r), end
 
 
-@sums
+@compiled
 def logits(rows: np.ndarray, u: np.ndarray) -> np.ndarray:
     """(C, n) products of u (C, w) with rows (n, w), two classes and four rows at a time."""
     z = np.empty((len(u), len(rows)))
@@ -135,7 +136,7 @@ def logits(rows: np.ndarray, u: np.ndarray) -> np.ndarray:
     return z
 
 
-@sums
+@compiled
 def soften(z: np.ndarray, label: np.ndarray, classes: int, kappa: float, probs: np.ndarray) -> float:
     """probs (C, n) become the softmax of z (C, n), of the rows that have a label; returns their summed log-loss, less
     kappa/2 of z's squares."""
@@ -149,7 +150,7 @@ def soften(z: np.ndarray, label: np.ndarray, classes: int, kappa: float, probs: 
             probs[c, j] = math.exp(z[c, j] - top[j])
         for j in range(n):
             total[j] += probs[c, j]
-            square += z[c, j] * z[c, j]
+        square += dot(z[c, :n], z[c, :n])
     for j in range(n):
         nll += math.log(total[j]) + (top[j] - z[label[j], j])
         total[j] = 1 / total[j]
@@ -159,7 +160,7 @@ def soften(z: np.ndarray, label: np.ndarray, classes: int, kappa: float, probs: 
     return nll - kappa * square / 2
 
 
-@sums
+@compiled
 def differentiate(
     rows: np.ndarray, z: np.ndarray, probs: np.ndarray, label: np.ndarray, classes: int, kappa: float, u: np.ndarray,
     gradient: np.ndarray,
@@ -185,7 +186,7 @@ def differentiate(
                 store(g1, k, fma(b3, y3, fma(b2, y2, fma(b1, y1, fma(b0, y0, load(g1, k))))))
 
 
-@sums
+@compiled
 def _search(
     u: np.ndarray, z: np.ndarray, d: np.ndarray, ahead: np.ndarray, label: np.ndarray, classes: int, kappa: float,
     slope: float,
@@ -220,7 +221,7 @@ def _search(
     return low if low > 0 else 1.0
 
 
-@sums
+@compiled
 def _along(x: np.ndarray, t: float, d: np.ndarray) -> np.ndarray:
     """x + t d, as loops: array expressions take seconds to compile."""
     out = copied(x)
@@ -230,16 +231,13 @@ def _along(x: np.ndarray, t: float, d: np.ndarray) -> np.ndarray:
     return out
 
 
-@sums
+@compiled
 def _copy(x: np.ndarray, out: np.ndarray) -> None:
     for c in range(x.shape[0]):
         for k in range(x.shape[1]):
             out[c, k] = x[c, k]
 
 
-@sums
+@compiled
 def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    total, flat = 0.0, y.ravel()
-    for k, value in enumerate(x.ravel()):
-        total += value * flat[k]
-    return total
+    return dot(x.ravel(), y.ravel())

@@ -10,7 +10,7 @@ import torch
 
 from ray_al.kernels import blocks, distances
 from ray_al.kernels.group_loops import STEP, finish, gather, to_squares
-from ray_al.kernels.halves import readable
+from ray_al.kernels.halves import loadable
 from ray_al.kernels.products import multiply, scratch
 
 _ROWS, _COLUMNS = 1024, 4096
@@ -117,7 +117,7 @@ def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
     ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
     starts = [0, *ends[:-1]]
     ids = np.concatenate([part.group for part in parts])
-    plain = readable(x)
+    plain = loadable(x)
     if plain is None:
         raw = scratch("raw", len(ids), x.shape[1])
         plain, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))

@@ -39,7 +39,6 @@ _KINDS: dict[Any, Any] = {
     types.int32: ir.IntType(32),
     types.int16: ir.IntType(16),
 }
-_ANY_ORDER = ("reassoc", "nsz", "contract")  # of sums, as in `compiled.sums`
 
 Code = tuple[Any, Callable[..., Any]]  # a signature, and what writes the code
 
@@ -96,13 +95,13 @@ def load_singles(typing: Any, row: Any, at: Any) -> Code:
 
 @intrinsic
 def load_doubles(typing: Any, row: Any, at: Any) -> Code:
-    """`load_singles`, but as float64."""
+    """`load_singles`, or `load` of float64 numbers, as float64."""
     return _load_as(types.float64, row)
 
 
 def _load_as(kind: Any, row: Any) -> Code:
-    vector, halves = Vector(kind), row.dtype == types.int16
-    source = ir.VectorType(ir.HalfType() if halves else ir.FloatType(), vector.lanes)
+    vector = Vector(kind)
+    source = ir.VectorType(ir.HalfType() if row.dtype == types.int16 else _KINDS[row.dtype], vector.lanes)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
@@ -173,14 +172,17 @@ def subtract(typing: Any, a: Any, b: Any) -> Code:
 
 @intrinsic
 def total(typing: Any, vector: Any) -> Code:
-    """The sum of a vector's numbers."""
+    """The sum of a vector's numbers: of its two halves, of the two halves of what they give, and so on."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind, number = "f32" if vector.kind == types.float32 else "f64", _KINDS[vector.kind]
-        form = ir.FunctionType(number, [number, vector.code])
-        name = f"llvm.vector.reduce.fadd.v{vector.lanes}{kind}"
-        add = cgutils.get_or_insert_function(builder.module, form, name)
-        return builder.call(add, [ir.Constant(number, 0.0), values[0]], fastmath=_ANY_ORDER)
+        found, lanes = values[0], vector.lanes
+        while lanes > 1:
+            lanes //= 2
+            places = ir.VectorType(ir.IntType(32), lanes)
+            halves = [ir.Constant(places, list(range(start, start + lanes))) for start in (0, lanes)]
+            low, high = (builder.shuffle_vector(found, ir.Constant(found.type, ir.Undefined), half) for half in halves)
+            found = builder.fadd(low, high)
+        return builder.extract_element(found, ir.Constant(ir.IntType(32), 0))
 
     return vector.kind(vector), code
 

@@ -79,7 +79,8 @@ class PoolScorer:
         """Multinomial logistic regression on rows `ids` of a space; see `ray_al.kernels.logistic`."""
         from ray_al.kernels.logistic import fit_logistic
 
-        rows = np.asarray(self.reader.read(space, "pool")[ids], np.float32)
+        rows = self.reader.read(space, "pool")[ids]
+        rows = rows if rows.dtype == np.float16 else np.asarray(rows, np.float32)
         ((weights, bias),) = fit_logistic([(rows, labels)], classes, l2, tol)
         return LinearHead(space, weights, bias)
 

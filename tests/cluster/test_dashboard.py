@@ -1,4 +1,4 @@
-"""Ray's dashboard starts beside the rest of a local cluster."""
+"""What of a local cluster starts beside the rest, and what does not start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ray._private import node as ray_node
 from rich.console import Console
 
-from ray_al.cluster.connect import connected
+from ray_al.cluster.connect import _without_log_monitor, connected
 from ray_al.cluster.dashboard import Dashboard
 
 
@@ -55,12 +55,21 @@ def test_another_ray_starts_it_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == ["http://127.0.0.1:8265"]
 
 
+def test_another_ray_starts_its_log_monitor_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _without_log_monitor():
+        assert ray_node.Node.start_log_monitor(SimpleNamespace()) is None
+    monkeypatch.delattr(ray_node.Node, "start_log_monitor")
+    with _without_log_monitor():
+        assert not hasattr(ray_node.Node, "start_log_monitor")
+
+
 @pytest.mark.slow
 def test_it_answers_until_the_cluster_is_left() -> None:
     out = io.StringIO()
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with connected(None, 1, True, Console(file=out)) as leave:
         leave_later = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+        assert not [p for p in leave_later if any("log_monitor" in part for part in p.cmdline())]
         deadline = time.monotonic() + 60
         while "Ray dashboard:" not in out.getvalue() and time.monotonic() < deadline:
             time.sleep(0.1)

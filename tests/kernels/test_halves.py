@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from ray_al.kernels.halves import readable, wide
+from ray_al.kernels.halves import loadable, wide
 
 
 @numba.njit
@@ -17,7 +17,7 @@ def _widened(row: np.ndarray, out: np.ndarray) -> None:
 def test_every_number_is_read_as_numpy_reads_it(dtype):
     x = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(dtype)[None]
     x.flags.writeable = False
-    rows, out = readable(x), np.empty(x.size, np.float32)
+    rows, out = loadable(x), np.empty(x.size, np.float32)
     assert np.shares_memory(rows, x)
     _widened(rows[0], out)
     expected = x[0].astype(np.float32)
@@ -32,4 +32,4 @@ def test_what_loops_cannot_read():
         np.zeros((4, 3), np.float16, order="F"),
         np.zeros((4, 6))[:, ::2],
     ):
-        assert readable(x) is None
+        assert loadable(x) is None

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 
-from ray_al.kernels import conjugate, logistic, newton, small_newton
+from ray_al.kernels import conjugate, logistic, newton, small_fit, small_newton
 from ray_al.kernels.logistic import fit_logistic
 from ray_al.kernels.newton import SoftmaxProblem
 from ray_al.kernels.small_newton import minimize_small
@@ -69,6 +69,7 @@ def test_where_float32_has_too_few_digits_the_way_of_large_problems_goes_on(monk
     with pytest.raises(FloatingPointError, match="no convergence"):
         by_steps(rows, label, 3, kappa, 1e-30)
     x, y = random_problem(0, 50, 6, 3)
+    monkeypatch.setattr(small_fit, "fit_small", lambda *args: None)
     monkeypatch.setattr(small_newton, "minimize_small", lambda *args: (None, 3, 0))
     (head,) = fit_logistic([(x, y)], 3)
     assert_is_scikit_learns(x, y, 3, 1.0, head)
@@ -97,12 +98,13 @@ def test_a_first_step_that_is_far_too_long_is_shortened_along_itself(seed, monke
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 60, 400)
     x = (3 * rng.standard_normal((60, 64))[y] + rng.standard_normal((400, 64))).astype(np.float32)
+    monkeypatch.setattr(small_fit, "fit_small", lambda *args: None)
     counts, small = [], small_newton.minimize_small
     monkeypatch.setattr(small_newton, "minimize_small", lambda *args: counts.append(small(*args)[1]) or small(*args))
     fit_logistic([(x, y)], 60)
     steps, step = [], SoftmaxProblem.newton_step
     monkeypatch.setattr(SoftmaxProblem, "newton_step", lambda *args: steps.append(1) or step(*args))
-    monkeypatch.setattr(logistic, "_SMALL", 0)
+    monkeypatch.setattr(logistic, "SMALL", 0)
     fit_logistic([(x, y)], 60)
     assert 0 < len(steps) <= 12  # with a smaller ball for each step that was too long: 17 to 21
     assert 0 < counts[0] <= 12
@@ -150,9 +152,9 @@ def test_conjugate_gradients_solve_the_newton_system(seed, n, width, classes):
     hessian = bent.reshape(classes * width, -1) + np.eye(classes * width)
     filled = np.zeros((-(-n // 4) * 4, -(-width // 16) * 16), np.float32)
     filled[:n, :width] = rows
-    weights = np.zeros((len(filled), -(-classes // 2) * 2), np.float32)
-    weights[:n, :classes] = probs.T
-    d, r = np.zeros((2, weights.shape[1], filled.shape[1]), np.float32)
+    weights = np.zeros((-(-classes // 2) * 2, len(filled)), np.float32)
+    weights[:classes, :n] = probs
+    d, r = np.zeros((2, len(weights), filled.shape[1]), np.float32)
     r[:classes, :width] = -gradient
     assert conjugate.descend(filled, weights, np.float32(kappa), d, r, np.inf, 1e-3) == conjugate.DONE
     found = d[:classes, :width].astype(np.float64)

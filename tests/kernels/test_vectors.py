@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from ray_al.kernels.compiled import compiled
+from ray_al.kernels.dot import dot
+from ray_al.kernels.halves import loadable
 from ray_al.kernels.vectors import DOUBLES, LINE, SINGLES, fma, lined_up, load, spread, store, total
 
 STEPS = {np.float32: SINGLES, np.float64: DOUBLES}
@@ -47,3 +49,11 @@ def test_memory_begins_at_a_cache_line(kind):
         assert found.ctypes.data % LINE == 0
         found[:] = 1  # it is writable and whole
         assert found.sum() == rows * width
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 24, 70])
+def test_sums_of_products_of_any_length(kind, size):
+    x, y = np.random.default_rng(size).standard_normal((2, size)).astype(kind)
+    given = [loadable(row) if kind == np.float16 else row for row in (x, y)]
+    assert dot(*given) == pytest.approx(x.astype(np.float64) @ y.astype(np.float64), abs=1e-12)
