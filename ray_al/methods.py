@@ -48,8 +48,8 @@ STRATEGIES: Mapping[str, Method] = {
     "kmeans_partition": Method(
         KMeansPartition, "equal random draws per k-means cluster", cold_start=True, on_images=False, version=6
     ),
-    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=7),
-    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=7),
+    "badge": Method(Badge, "k-means++ on gradient embeddings, factorized", GRADIENT, version=8),
+    "typiclust": Method(TypiClust, "typical items of uncovered clusters", cold_start=True, on_images=False, version=8),
     "ceal": Method(Ceal, "entropy, and pseudo-labels of the confident", PROBS, fixed={"base": TopScore("entropy")}),
     "jlp": Method(
         Jlp,

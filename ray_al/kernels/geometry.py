@@ -221,5 +221,5 @@ class GradientEmbedding:
         return np.stack([_sure(both, classes) - lost, (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        q, h, _ = self._picked(ids)
-        return _table(len(ids), lambda *part: outer_distances.squares(q.numpy(), h.numpy(), *part))
+        q, h = (outer_distances.in_tiles(part.numpy()) for part in self._picked(ids)[:2])
+        return _table(len(ids), lambda *part: outer_distances.squares(q, h, *part))

@@ -21,7 +21,7 @@ from ray_al.kernels.distances import TINY, noise
 
 SAMPLE = 2048  # rows from which directions are taken, and costs estimated
 BYTES = 2**31  # that the factors of all rows may take
-GROUP = 32  # products looked at together: most such groups hold nothing near
+GROUP = 32  # products are filled up to multiples of it: whole vectors of 16-bit numbers, as wide as there are any
 ROUNDING = 1.05 * 2.0**-8  # of a bfloat16, relative to it
 FEW = 64  # with fewer points bounds save nothing
 _TRIED = 256

@@ -7,13 +7,13 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from ray_al.kernels.vectors import Code, Vector, everywhere, intrinsic, place
+from ray_al.kernels.vectors import Code, Vector, everywhere, intrinsic, of_row, place
 
 
 @intrinsic
 def reaching(typing: Any, row: Any, at: Any, low: Any) -> Code:
     """Of the vector of a row (w,) of bits from place `at` on: whose `compiled.ordered` is `low` or more."""
-    vector, last = Vector(row.dtype), row.dtype.bitwidth - 1
+    vector, last = of_row(row), row.dtype.bitwidth - 1
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         def all_of(value: int) -> Any:
@@ -31,7 +31,8 @@ def reaching(typing: Any, row: Any, at: Any, low: Any) -> Code:
 @intrinsic
 def at_most(typing: Any, row: Any, bars: Any, at: Any) -> Code:
     """Of the vector of a row (w,) from place `at` on: which are at most their bars (w,). Not those that are NaN."""
-    vector = Vector(row.dtype)
+    of_row(bars)
+    vector = of_row(row)
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         ours, theirs = (_load(context, builder, vector, signature.args[i], values[i], values[2]) for i in (0, 1))

@@ -18,7 +18,8 @@ MOST = 16  # classes; for more, wide products are as fast
 
 def reader(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> Callable[[int, int, np.ndarray], None] | None:
     """probs(start, stop, out): out (stop - start, C) float32 = softmax of rows [start, stop) of x (n, d) times weights
-    (C, d), plus bias (C,), both float32; in the calling thread. None where this is no faster, or for a committee.
+    (C, d), plus bias (C,), both float32; in the calling thread. None where this is no faster, for a committee, and for
+    rows that are not `halves.loadable`.
 
     A row's probabilities depend on the row and the head alone: not, in any bit, on where it stands.
     """

@@ -22,6 +22,7 @@ from ray_al.kernels.vectors import (
     SHORTS,
     SINGLES,
     add,
+    aligned,
     fma,
     lined_up,
     load,
@@ -60,7 +61,7 @@ class NearestCenter:
         least = np.empty(self.space.count, np.float32)
         nearest = near.copy()
         points = (centers + self.space.shift).astype(np.float32)
-        wide_points = lined_up(points, len(points), -(-points.shape[1] // SINGLES) * SINGLES)
+        wide_points = aligned(points, len(points), -(-points.shape[1] // SINGLES) * SINGLES)
         wide_points[:, : points.shape[1]], wide_points[:, points.shape[1] :] = points, 0
         moved = torch.from_numpy((points.astype(np.float64) - self.space.shift).astype(np.float32))
         others = blocks.alone(lambda: heads.of_points(moved, self.directions, self._dtype))

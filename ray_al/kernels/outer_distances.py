@@ -9,9 +9,11 @@ from ray_al.kernels.distances import few_at_most
 from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import wide
 from ray_al.kernels.masks import at_most, lowest
-from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, total
+from ray_al.kernels.tiles import TILE, products_between
+from ray_al.kernels.vectors import DOUBLES, SINGLES, add, aligned, fma, load_doubles, spread, total
 
 _TOUCHING = 1e-9  # below it, float64 products are noise in turn
+_DOUBLE = np.empty(0)
 
 
 @compiled
@@ -86,18 +88,32 @@ def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarra
     return qq * (total(add(a0, a1)) + ss) + rr * (total(add(b0, b1)) + hh)
 
 
+def in_tiles(x: np.ndarray) -> np.ndarray:
+    """x (m, w) as `squares` takes it: float64, with zeros for whole tiles and vectors."""
+    (m, w), step = x.shape, 2 * DOUBLES
+    filled = aligned(_DOUBLE, -(-m // TILE) * TILE, -(-w // step) * step)
+    filled[:m, :w], filled[m:], filled[:, w:] = x, 0, 0
+    return filled
+
+
 @compiled
 def squares(q: np.ndarray, h: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
-    """`distances.squares` between outer products of q (m, C) and h (m, d)."""
-    norms = np.empty(len(q))
-    for i in range(len(q)):
+    """out (m, m) = `distances.squares` between outer products of q (m, C) and h (m, d), both `in_tiles`: of every
+    `step`-th tile of rows from the start-th one on."""
+    count, norms = len(out), np.empty(len(q))
+    alike, near = np.empty((TILE, TILE)), np.empty((TILE, TILE))
+    for i in range(count):
         norms[i] = dot(q[i], q[i]) * dot(h[i], h[i])
-    for i in range(start, len(q), step):
-        for j in range(i):
-            value = norms[i] + norms[j] - 2 * (dot(q[i], q[j]) * dot(h[i], h[j]))
-            if value < _TOUCHING * norms[i]:
-                value = square(q[i], h[i], q[j], h[j])
-            out[i, j] = out[j, i] = value
+    for first in range(start * TILE, count, step * TILE):
+        for second in range(0, first + 1, TILE):
+            products_between(q, first, second, alike.ravel())
+            products_between(h, first, second, near.ravel())
+            for i in range(first, min(first + TILE, count)):
+                for j in range(second, min(second + TILE, i)):
+                    value = norms[i] + norms[j] - 2 * (alike[i - first, j - second] * near[i - first, j - second])
+                    if value < _TOUCHING * norms[i]:
+                        value = square(q[i], h[i], q[j], h[j])
+                    out[i, j] = out[j, i] = value
 
 
 @compiled

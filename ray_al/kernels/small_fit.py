@@ -13,7 +13,19 @@ from ray_al.kernels.halves import loadable, wide
 from ray_al.kernels.logistic import ABSENT_BIAS, CERTAINTY, FEW, LOST, NEGLIGIBLE, SMALL
 from ray_al.kernels.small_newton import minimize_over
 from ray_al.kernels.triangular import ROWS, factor, solve_back, solve_rows, square
-from ray_al.kernels.vectors import DOUBLES, SINGLES, fma, lined_up, load, load_doubles, spread, store, subtract, total
+from ray_al.kernels.vectors import (
+    DOUBLES,
+    SINGLES,
+    add,
+    fma,
+    lined_up,
+    load,
+    load_doubles,
+    spread,
+    store,
+    subtract,
+    total,
+)
 
 _MOST = 320  # columns that are factored although there are fewer rows, whose products would have a smaller factor
 _DOUBLE, _SINGLE = np.empty(0), np.empty(0, np.float32)
@@ -101,7 +113,7 @@ def _center(x: np.ndarray, mean: np.ndarray, out: np.ndarray) -> float:
     whole = d // DOUBLES * DOUBLES
     for i in range(n):
         for k in range(0, whole, DOUBLES):
-            store(mean, k, fma(spread(1.0), load_doubles(x[i], k), load(mean, k)))
+            store(mean, k, add(load_doubles(x[i], k), load(mean, k)))
         for k in range(whole, d):
             mean[k] += wide(x[i, k])
     for k in range(d):

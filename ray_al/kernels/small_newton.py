@@ -12,7 +12,7 @@ import numpy as np
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.conjugate import FEW_STEPS, FLAT, MAX_SEARCH, MAX_STEPS, descend, next_radius
 from ray_al.kernels.dot import dot
-from ray_al.kernels.vectors import DOUBLES, SINGLES, copied, fma, lined_up, load, spread, store, total
+from ray_al.kernels.vectors import DOUBLES, SINGLES, aligned, copied, fma, lined_up, load, spread, store, total
 
 _LEVEL = 1e-12  # relative: values closer than this differ by rounding
 _ETA = 0.01  # least relative error that steps ask for
@@ -33,11 +33,11 @@ def minimize_small(
     n, width = rows.shape
     # Zeros fill whole vectors up; classes are worked in pairs and rows by four.
     shape = _up(n, 4), _up(width, SINGLES)
-    wide, near = lined_up(rows, *shape), lined_up(_SINGLE, *shape)
+    wide, near = aligned(rows, *shape), aligned(_SINGLE, *shape)
     wide[n:], wide[:, width:] = 0, 0
     wide[:n, :width] = rows
     near[:] = wide
-    u = lined_up(rows, _up(classes, 2), shape[1])
+    u = aligned(rows, _up(classes, 2), shape[1])
     u[:] = 0
     steps, searches, norm, first = minimize_over(wide, near, label, classes, kappa, tol, few, u)
     return u[:classes, :width] if norm <= tol * first else None, steps, searches

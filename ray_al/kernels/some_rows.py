@@ -20,7 +20,7 @@ class SomeRows(Rows):
 
     def floats(self, start: int, stop: int) -> torch.Tensor:
         ids, out = self.ids[start:stop], scratch("raw", stop - start, self.width)
-        if self.x.dtype != np.float32:
+        if self.x.dtype != np.float32 or not self.x.flags.c_contiguous:  # of others `take` copies all
             return blocks.float_rows(self.x[ids], 0, len(ids), out=out)
         np.take(self.x, ids, 0, out=out.numpy(), mode="clip")  # other modes copy once more
         return out

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from ray_al.kernels import blocks, distances
-from ray_al.kernels.group_loops import STEP, finish, gather, to_squares
+from ray_al.kernels.group_loops import STEP, finish, gather, squares_within, to_squares
 from ray_al.kernels.halves import loadable
 from ray_al.kernels.products import multiply, scratch
+from ray_al.kernels.tiles import TILE
+from ray_al.kernels.vectors import SINGLES
 
 _ROWS, _COLUMNS = 1024, 4096
 
@@ -113,24 +115,20 @@ rounding of the products, as small as the group."""
 
 def _of_groups(x: np.ndarray, parts: list[_Part], count: int) -> _Nearest:
     """Of whole groups."""
-    sizes = [part.rows for part in parts]
-    ends = np.cumsum([-(-size // STEP) * STEP for size in sizes]).tolist()
-    starts = [0, *ends[:-1]]
+    sizes = np.array([part.rows for part in parts])
     ids = np.concatenate([part.group for part in parts])
     plain = loadable(x)
     if plain is None:
         raw = scratch("raw", len(ids), x.shape[1])
         plain, ids = blocks.float_rows(x[ids], 0, len(ids), out=raw).numpy(), np.arange(len(ids))
-    rows, shifts = scratch("own", ends[-1], x.shape[1]), np.empty((len(parts), x.shape[1]), np.float32)
-    norms = np.empty(ends[-1], np.float32)
-    gather(plain, ids, np.array(sizes), shifts, rows.numpy(), norms)
-    table, at = scratch("squares", sum(sizes), max(sizes)).numpy(), 0
-    for start, end, size in zip(starts, ends, sizes, strict=True):
-        products = multiply(rows[start:end], rows[start:end], "products").numpy()
-        to_squares(products, norms[start:], size, 0, table[at : at + size])
-        at += size
+    filled = -(-sizes // TILE) * TILE
+    rows = scratch("own", int(filled.sum()), -(-x.shape[1] // SINGLES) * SINGLES).numpy()
+    shifts, norms = np.empty((len(parts), x.shape[1]), np.float32), np.empty(len(rows), np.float32)
+    gather(plain, ids, sizes, shifts, rows, norms)
+    table = scratch("squares", len(ids), int(sizes.max())).numpy()
+    squares_within(rows, norms, sizes, table)
     table.partition(count - 1, axis=1)
-    own = np.concatenate([norms[start : start + size] for start, size in zip(starts, sizes, strict=True)])
+    own = norms[np.arange(len(ids)) + np.repeat(np.cumsum(filled - sizes) - (filled - sizes), sizes)]
     return np.sort(table[:, :count], 1), own, shifts
 
 

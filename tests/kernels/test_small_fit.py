@@ -11,7 +11,7 @@ from ray_al.kernels import small_fit
 from ray_al.kernels.logistic import ABSENT_BIAS, fit_logistic
 from ray_al.kernels.small_fit import fit_small
 from ray_al.kernels.triangular import ROWS, factor, solve_back, solve_rows, square
-from ray_al.kernels.vectors import SINGLES, lined_up
+from ray_al.kernels.vectors import SINGLES, aligned
 
 
 @settings(max_examples=40, deadline=None)
@@ -23,9 +23,9 @@ from ray_al.kernels.vectors import SINGLES, lined_up
 )
 def test_factors_are_those_of_lapack(seed: int, rows: int, width: int, ridge: float) -> None:
     rng, n, w = np.random.default_rng(seed), rows * ROWS, width * SINGLES
-    x = lined_up(np.empty(0), n, w + SINGLES)  # more columns than are squared
+    x = aligned(np.empty(0), n, w + SINGLES)  # more columns than are squared
     x[:] = rng.normal(size=x.shape)
-    m = lined_up(x, w, w + SINGLES)
+    m = aligned(x, w, w + SINGLES)
     square(x, 0.5, ridge, m)
     wanted = 0.5 * x[:, :w].T @ x[:, :w] + ridge * np.eye(w)
     np.testing.assert_allclose(np.tril(m[:, :w]), np.tril(wanted), rtol=1e-10, atol=1e-10)
@@ -44,7 +44,7 @@ def test_factors_are_those_of_lapack(seed: int, rows: int, width: int, ridge: fl
 
 
 def test_what_is_not_positive_is_no_square() -> None:
-    m = lined_up(np.empty(0), SINGLES, SINGLES)
+    m = aligned(np.empty(0), SINGLES, SINGLES)
     for worst in (0.0, -1.0, np.nan):
         m[:] = np.eye(SINGLES)
         m[3, 3] = worst

@@ -7,7 +7,7 @@ import pytest
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import loadable
-from ray_al.kernels.vectors import DOUBLES, LINE, SINGLES, fma, lined_up, load, spread, store, total
+from ray_al.kernels.vectors import DOUBLES, LINE, SINGLES, aligned, fma, load, spread, store, store_totals, total
 
 STEPS = {np.float32: SINGLES, np.float64: DOUBLES}
 
@@ -44,7 +44,7 @@ def test_numbers_that_are_not_side_by_side_are_refused():
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_memory_begins_at_a_cache_line(kind):
     for rows, width in ((1, 16), (7, 48), (64, 272), (0, 16)):
-        found = lined_up(np.empty(0, kind), rows, width)
+        found = aligned(np.empty(0, kind), rows, width)
         assert (found.shape, found.dtype, found.flags.c_contiguous) == ((rows, width), kind, True)
         assert found.ctypes.data % LINE == 0
         found[:] = 1  # it is writable and whole
@@ -57,3 +57,25 @@ def test_sums_of_products_of_any_length(kind, size):
     x, y = np.random.default_rng(size).standard_normal((2, size)).astype(kind)
     given = [loadable(row) if kind == np.float16 else row for row in (x, y)]
     assert dot(*given) == pytest.approx(x.astype(np.float64) @ y.astype(np.float64), abs=1e-12)
+
+
+@compiled
+def _totals(rows, step, out):
+    store_totals(
+        out, 2,
+        (
+            load(rows[0], 0), load(rows[1], 0), load(rows[2], 0), load(rows[3], 0),
+            load(rows[4], 0), load(rows[5], 0), load(rows[6], 0), load(rows[7], 0),
+            load(rows[8], 0), load(rows[9], 0), load(rows[10], 0), load(rows[11], 0),
+            load(rows[12], 0), load(rows[13], 0), load(rows[14], 0), load(rows[15], 0),
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_sums_of_many_vectors_are_those_of_each(kind):
+    rows = np.random.default_rng(0).standard_normal((16, STEPS[kind])).astype(kind)
+    out = np.zeros(20, kind)
+    _totals(rows, STEPS[kind], out)
+    np.testing.assert_allclose(out[2:18], rows.sum(1), rtol=1e-5)
+    assert not out[[0, 1, 18, 19]].any()
