@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,3 +145,16 @@ def test_rows_that_may_be_covered_may_be_near(monkeypatch):
     x[:1000, 0], x[1000:1025, 0] = 5.5e18, -5.5e18
     x[:, 1] = np.random.default_rng(5).standard_normal(len(x)) * 1e15
     assert len(set(kcenter_greedy(x, 60, np.array([8000]), NO_IDS, 0)[0].tolist())) == 60
+
+
+def test_some_rows_of_strided_memory_are_read_without_the_others():
+    x = np.asfortranarray(np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32))
+    ids = np.arange(0, 20_000, 400)
+    rows = SomeRows(x, ids)
+    rows.floats(0, rows.count)  # room to work in is kept
+    tracemalloc.start()
+    found = rows.floats(0, rows.count)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found.numpy(), x[ids])
+    assert peak < x.nbytes / 20
