@@ -12,9 +12,7 @@ import pytest
 WORK = """
 import hashlib
 import numpy as np
-from ray_al.kernels.kcenter import kcenter_greedy
 from ray_al.kernels.kmeans import kmeans
-from ray_al.kernels.kmeanspp import badge
 from ray_al.kernels.logistic import fit_logistic
 
 rng = np.random.default_rng(0)
@@ -24,9 +22,6 @@ found = []
 for n in range(50, 650, 6):  # without and with fewer rows than are factored as columns
     found += fit_logistic([(x[n : 2 * n], y[n : 2 * n])], 10)[0]
 found += kmeans(x, 70, 0)
-probs = rng.dirichlet(np.ones(10), 3000).astype(np.float32)
-found += badge(x, probs, 50, np.arange(5), 0)
-found += kcenter_greedy(x, 50, np.arange(5), np.arange(5), 0)
 print(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in found)).hexdigest())
 """
 
