@@ -46,7 +46,7 @@ def test_memory_begins_at_a_cache_line(kind):
     for rows, width in ((1, 16), (7, 48), (64, 272), (0, 16)):
         found = aligned(np.empty(0, kind), rows, width)
         assert (found.shape, found.dtype, found.flags.c_contiguous) == ((rows, width), kind, True)
-        assert found.ctypes.data % LINE == 0
+        assert rows == 0 or found.ctypes.data % LINE == 0  # nothing lies nowhere
         found[:] = 1  # it is writable and whole
         assert found.sum() == rows * width
 
