@@ -79,8 +79,11 @@ class FeatureStore:
 class StoreReader:
     """Reads one dataset's arrays through the feature store, as they lie in shared memory, without a copy."""
 
-    # Shared by all readers of a process: a worker that runs trial after trial maps each array once.
+    # Shared by all readers of a process: a worker that runs trial after trial maps each array once. One thread fetches
+    # it: where several of a process borrow an object that it does not know yet, Ray (2.60) loses one of them, rarely,
+    # and its `ray.get` never returns.
     _arrays: ClassVar[dict[tuple[str, str], np.ndarray]] = {}
+    _fetching: ClassVar[dict[tuple[str, str], threading.Lock]] = {}
 
     def __init__(self, store: str, storage: str, keys: DataKeys) -> None:
         self._store, self._storage, self._keys = store, storage, keys  # the store actor's name, and what it reads
@@ -92,9 +95,11 @@ class StoreReader:
         return self._array(self._keys.artifact, "pool_labels"), self._array(self._keys.artifact, "test_labels")
 
     def _array(self, artifact: str, name: str) -> np.ndarray:
-        if (artifact, name) not in self._arrays:
-            self._arrays[artifact, name] = self._fetch(artifact, name)
-        return self._arrays[artifact, name]
+        key = artifact, name
+        with self._fetching.setdefault(key, threading.Lock()):
+            if key not in self._arrays:
+                self._arrays[key] = self._fetch(*key)
+            return self._arrays[key]
 
     def _fetch(self, artifact: str, name: str, attempts: int = 10) -> np.ndarray:
         for attempt in range(attempts):
