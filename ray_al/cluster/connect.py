@@ -16,12 +16,11 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray._private import node as ray_node
 from rich.console import Console
 
-from ray_al.cluster.dashboard import Dashboard
 from ray_al.cluster.feature_store import BYTES_VARIABLE, NAMESPACE
 from ray_al.cluster.head import head_fault
+from ray_al.cluster.local_ray import LocalRay
 from ray_al.cluster.resources import this_machine
 from ray_al.cluster.services import TIMEOUT_VARIABLE
 from ray_al.sweep_file import ConfigError
@@ -47,8 +46,12 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
     passed_on = _settings()
     os.environ.update(TUNE_SETTINGS)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    board = Dashboard(lambda told: console.print(f"Ray dashboard: {told}", highlight=False, markup=False))
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
+    leave: Callable[[], None] = ray.shutdown
+
+    def told(text: str) -> None:
+        console.print(f"Ray dashboard: {text}", highlight=False, markup=False)
+
     if address:
         _check_address(address)
         if passed_on:
@@ -58,40 +61,20 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
         except Exception as error:  # a wrong token, another version, a dead head: Ray raises many types
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError([f"--address: cannot join the Ray cluster at {address!r}: {reason}"]) from error
+        told(f"http://{context.dashboard_url}" if getattr(context, "dashboard_url", None) else "off")
     else:
         # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-        with board.starting() if dashboard else contextlib.nullcontext(), _without_log_monitor():
-            context = ray.init(
-                address="local",
-                num_cpus=int(this_machine(cpus)["CPU"]),
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
-                **options,
-            )
+        cluster = LocalRay(dashboard, told)
+        leave = cluster.leave
+        cluster.start(
+            num_cpus=int(this_machine(cpus)["CPU"]), dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **options
+        )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its errors are told by the run itself
-    board.started(getattr(context, "dashboard_url", None))
     try:
-        yield board.leave
+        yield leave
     finally:
-        board.leave()
-
-
-@contextlib.contextmanager
-def _without_log_monitor() -> Iterator[None]:
-    """A `ray.init` within starts no process that sends workers' output to drivers (`log_to_driver`): none listens, and
-    it would take a second of processor time at the start and a fiftieth of a core from then on."""
-    kind: Any = ray_node.Node
-    original = getattr(kind, "start_log_monitor", None)
-    if original is None:  # a private name: without it the process starts as ever
-        yield
-        return
-    kind.start_log_monitor = lambda node: None
-    try:
-        yield
-    finally:
-        kind.start_log_monitor = original
+        leave()
 
 
 @contextlib.contextmanager

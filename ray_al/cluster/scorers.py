@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import math
 import threading
@@ -39,6 +40,7 @@ class ScorerHost:
         device: str | None = None,  # which then holds all rows: no shards
         warm: bool = False,
     ) -> None:
+        gc.set_threshold(100_000, 10, 10)  # imports make some 200,000 objects: not to be gone over again and again
         if warm:  # the first call would wait seconds for these imports; trials are starting meanwhile
             threading.Thread(target=importlib.import_module, args=("ray_al.kernels.warm",), daemon=True).start()
         meter = PassMeter(f"scorer{own}")
