@@ -47,31 +47,29 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
     os.environ.update(TUNE_SETTINGS)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": NAMESPACE}
-    leave: Callable[[], None] = ray.shutdown
 
     def told(text: str) -> None:
         console.print(f"Ray dashboard: {text}", highlight=False, markup=False)
 
-    if address:
-        _check_address(address)
-        if passed_on:
-            options["runtime_env"] = {"env_vars": passed_on}
-        try:
-            context = ray.init(address=address, **options)
-        except Exception as error:  # a wrong token, another version, a dead head: Ray raises many types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError([f"--address: cannot join the Ray cluster at {address!r}: {reason}"]) from error
-        told(f"http://{context.dashboard_url}" if getattr(context, "dashboard_url", None) else "off")
-    else:
-        # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-        cluster = LocalRay(dashboard, told)
-        leave = cluster.leave
-        cluster.start(
-            num_cpus=int(this_machine(cpus)["CPU"]), dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **options
-        )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its errors are told by the run itself
+    cluster = LocalRay(dashboard, told)
+    leave = ray.shutdown if address else cluster.leave
     try:
+        if address:
+            _check_address(address)
+            if passed_on:
+                options["runtime_env"] = {"env_vars": passed_on}
+            try:
+                context = ray.init(address=address, **options)
+            except Exception as error:  # a wrong token, another version, a dead head: Ray raises many types
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ConfigError([f"--address: cannot join the Ray cluster at {address!r}: {reason}"]) from error
+            told(f"http://{context.dashboard_url}" if getattr(context, "dashboard_url", None) else "off")
+        else:
+            # A local runtime that was killed does not come back: end soon instead of waiting a minute for it.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+            local = {"dashboard_host": "127.0.0.1", "_node_ip_address": "127.0.0.1"}
+            cluster.start(num_cpus=int(this_machine(cpus)["CPU"]), **local, **options)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its errors are told by the run itself
         yield leave
     finally:
         leave()

@@ -6,6 +6,7 @@ processes of a node share as well.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -23,6 +24,7 @@ from ray_al.storage import Storage
 NAMESPACE = "ray-al"
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError, ray.exceptions.ReferenceCountingAssertionError)
 SHARE_OF_OBJECT_STORE = 0.5  # of the smallest node's; the rest is for Ray's own messages
+FETCH_SECONDS = 600.0  # after which an array is read from storage instead
 BYTES_VARIABLE = "RAY_AL_OBJECT_STORE_BYTES"  # overrides it
 
 
@@ -105,7 +107,10 @@ class StoreReader:
         for attempt in range(attempts):
             try:
                 found = ray.get(actor(self._store).reference.remote(artifact, name))
-                return ray.get(found[0]) if found else open_from_storage(self._storage, artifact, name)
+                if found:
+                    with contextlib.suppress(ray.exceptions.GetTimeoutError):
+                        return ray.get(found[0], timeout=FETCH_SECONDS)
+                return open_from_storage(self._storage, artifact, name)
             except LOST:
                 # The store that owned the array is gone; its successor loads them from storage.
                 if attempt == attempts - 1:

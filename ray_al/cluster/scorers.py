@@ -27,6 +27,16 @@ PARTS = "parts"  # the threads that work for other scorers: never taken by calls
 IDLE_SECONDS = 3600.0  # between two calls, after which a selection is forgotten: whoever began it is gone
 
 
+def _warm() -> None:
+    """Imports make some 200,000 objects, which collections of garbage would go over again and again, now and later."""
+    gc.disable()
+    try:
+        importlib.import_module("ray_al.kernels.warm")
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class ScorerHost:
     """The pool scorer's actor. Trials use `call`; other scorers use the rest."""
 
@@ -40,9 +50,8 @@ class ScorerHost:
         device: str | None = None,  # which then holds all rows: no shards
         warm: bool = False,
     ) -> None:
-        gc.set_threshold(100_000, 10, 10)  # imports make some 200,000 objects: not to be gone over again and again
         if warm:  # the first call would wait seconds for these imports; trials are starting meanwhile
-            threading.Thread(target=importlib.import_module, args=("ray_al.kernels.warm",), daemon=True).start()
+            threading.Thread(target=_warm, daemon=True).start()
         meter = PassMeter(f"scorer{own}")
         self._meter, self._lock = meter, threading.Lock()
         self._coverages: dict[str, tuple[Any, float]] = {}  # and when each was last used

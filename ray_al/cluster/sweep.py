@@ -85,7 +85,8 @@ def run_sweep(
 def _import_meanwhile() -> None:
     """Import what takes a second or two, while a local cluster starts and leaves processors idle.
 
-    Not before Ray has forked the last of its processes: the child of a fork amid an import may wait for a lock forever.
+    Not before `ray.init` has forked the last of its processes: the child of a fork amid an import may wait for a lock
+    forever.
     """
     this, deadline = psutil.Process(), time.monotonic() + 60
     with contextlib.suppress(Exception):  # who needs a module says what is wrong with it

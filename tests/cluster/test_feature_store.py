@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
+from ray_al.cluster import feature_store
 from ray_al.cluster.feature_store import StoreReader
 
 
@@ -55,3 +57,19 @@ def test_a_fetch_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(OSError, match="gone"):
         reader.read("features", "pool")
     assert len(reader.read("features", "pool")) == 3
+
+
+def test_an_object_that_does_not_come_is_read_from_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SimpleNamespace(reference=SimpleNamespace(remote=lambda *names: "call"))
+
+    def get(what: str, timeout: float | None = None) -> Any:
+        if what == "call":
+            return ["object"]
+        assert timeout == feature_store.FETCH_SECONDS
+        raise ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(feature_store, "actor", lambda name: store)
+    monkeypatch.setattr(feature_store, "open_from_storage", lambda *where: where)
+    reader = StoreReader("store", "storage", SimpleNamespace())  # type: ignore[arg-type]
+    assert reader._fetch("artifact", "pool") == ("storage", "artifact", "pool")

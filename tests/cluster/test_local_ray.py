@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import queue
+import signal
+import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +24,7 @@ from rich.console import Console
 
 from ray_al.cluster import local_ray
 from ray_al.cluster.connect import connected
-from ray_al.cluster.local_ray import LocalRay
+from ray_al.cluster.local_ray import END_SECONDS, LocalRay
 
 METHODS = ("start_log_monitor", "start_monitor", "start_api_server", "start_ray_processes")
 Start = Callable[..., None]
@@ -55,7 +60,9 @@ class Ray:
         monkeypatch.setattr(ray_node, "Node", kind)
         monkeypatch.setattr(ray, "init", self._init)
         monkeypatch.setattr(ray, "shutdown", lambda: self.node.started.append("end"))
-        monkeypatch.setattr(ray._private.services, "wait_for_node", lambda *where: self.node.started.append("wait"))
+        monkeypatch.setattr(
+            ray._private.services, "wait_for_node", lambda *_, **options: self.node.started.append("wait")
+        )
         monkeypatch.setattr(local_ray, "BOARD_SECONDS", 0.05)
 
     def _init(self, address: str, include_dashboard: bool) -> SimpleNamespace:
@@ -104,6 +111,66 @@ def test_a_run_that_ends_before_starts_none(
     one.leave()
     assert cluster.node.started == ["processes", "wait", "end"]
     assert cluster.told.empty()
+    assert one._thread is not None
+    one._thread.join(1)
+    assert not one._thread.is_alive(), "it waits for its time to come"
+
+
+def test_a_start_that_is_under_way_is_ended(
+    begin: Callable[[type[Node]], Ray], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script, up = tmp_path / "dashboard.py", threading.Event()
+    script.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(ray, "__file__", str(tmp_path / "__init__.py"))
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Slow(Node):
+        def start_api_server(self, **options: Any) -> None:
+            processes.append(subprocess.Popen([sys.executable, script]))
+            while not Path(f"/proc/{processes[0].pid}/cmdline").read_bytes().count(b"dashboard.py"):
+                time.sleep(0.01)
+            up.set()
+            raise RuntimeError(f"it ended with {processes[0].wait()}")
+
+    cluster = begin(Slow)
+    one = LocalRay(True, cluster.told.put)
+    one.start()
+    assert up.wait(10)
+    started = time.monotonic()
+    one.leave()
+    assert time.monotonic() - started < END_SECONDS / 2
+    assert processes[0].poll() == -signal.SIGKILL
+    assert cluster.told.empty(), "that it did not start is nobody's concern any more"
+    assert cluster.node.started[-1] == "end"
+
+
+def test_ray_ends_whatever_hinders_the_end_of_its_dashboard(
+    begin: Callable[[type[Node]], Ray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    cluster = begin(Node)
+    one = LocalRay(True, cluster.told.put)
+    one.start()
+    monkeypatch.setattr(local_ray, "_kill_beside", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        one.leave()
+    assert cluster.node.started[-1] == "end"
+
+
+def test_a_node_that_cannot_be_looked_for_is_waited_for_as_ever(
+    begin: Callable[[type[Node]], Ray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*where: Any, **options: Any) -> None:
+        raise TimeoutError
+
+    cluster = begin(Node)
+    monkeypatch.setattr(ray._private.services, "wait_for_node", late)
+    one = LocalRay(False, cluster.told.put)
+    one.start()
+    assert cluster.node.started == ["processes"]
+    one.leave()
 
 
 def test_a_dashboard_that_does_not_start_ends_no_run(begin: Callable[[type[Node]], Ray]) -> None:
@@ -127,6 +194,13 @@ def test_another_ray_starts_as_ever(begin: Callable[[type[Node]], Ray], monkeypa
     one.leave()
 
 
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()[:4]
+    except psutil.Error:  # it has ended
+        return []
+
+
 @pytest.mark.slow
 def test_it_answers_until_the_cluster_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_ray, "BOARD_SECONDS", 0.5)
@@ -137,7 +211,7 @@ def test_it_answers_until_the_cluster_is_left(monkeypatch: pytest.MonkeyPatch) -
         while "Ray dashboard:" not in out.getvalue() and time.monotonic() < deadline:
             time.sleep(0.1)
         started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
-        scripts = [part for p in started for part in p.cmdline()[:4]]
+        scripts = [part for p in started for part in _command(p)]
         assert not [part for part in scripts if "log_monitor" in part]
         assert [part for part in scripts if part.endswith("monitor.py")], "the dashboard's status cards come from it"
         url = out.getvalue().split()[-1]
