@@ -53,7 +53,8 @@ def test_a_fetch_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(StoreReader, "_fetching", {})
     monkeypatch.setattr(StoreReader, "_fetch", fetch)
     monkeypatch.setattr("ray_al.cluster.feature_store.space_key", lambda keys, space: space)
-    reader = StoreReader("store", "storage", SimpleNamespace())  # type: ignore[arg-type]
+    keys: Any = SimpleNamespace()
+    reader = StoreReader("store", "storage", keys)
     with pytest.raises(OSError, match="gone"):
         reader.read("features", "pool")
     assert len(reader.read("features", "pool")) == 3
@@ -71,5 +72,6 @@ def test_an_object_that_does_not_come_is_read_from_storage(monkeypatch: pytest.M
     monkeypatch.setattr(ray, "get", get)
     monkeypatch.setattr(feature_store, "actor", lambda name: store)
     monkeypatch.setattr(feature_store, "open_from_storage", lambda *where: where)
-    reader = StoreReader("store", "storage", SimpleNamespace())  # type: ignore[arg-type]
+    keys: Any = SimpleNamespace()
+    reader = StoreReader("store", "storage", keys)
     assert reader._fetch("artifact", "pool") == ("storage", "artifact", "pool")
