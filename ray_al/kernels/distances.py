@@ -11,10 +11,10 @@ import numpy as np
 
 from ray_al.kernels import blocks
 from ray_al.kernels.compiled import compiled
-from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import wide
 from ray_al.kernels.masks import at_most, lowest
-from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, subtract, total
+from ray_al.kernels.tiles import TILE
+from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load, load_doubles, spread, subtract, total
 
 TINY = float(np.finfo(np.float32).tiny)  # products that are smaller may have become 0
 _SAMPLE = 1024  # rows that a center is taken of
@@ -121,12 +121,39 @@ def few_at_most(row: np.ndarray, bars: np.ndarray, start: int) -> np.uint64:
 
 
 @compiled
-def squares(rows: np.ndarray, start: int, step: int, out: np.ndarray) -> None:
-    """out (m, m) float64 = squared distances between rows (m, d), of every `step`-th row from `start` to those before
-    it and back; the diagonal is left."""
-    for i in range(start, len(rows), step):
-        for j in range(i):
-            out[i, j] = out[j, i] = square(rows[i], rows[j])
+def squares(rows: np.ndarray, width: int, start: int, step: int, out: np.ndarray) -> None:
+    """out (m, m) float64 = `square` between rows of so many numbers, `in_tiles`: of every `step`-th tile from the
+    start-th one on with the rows before them, and back; the diagonal is left."""
+    found = np.empty(TILE)
+    for first in range(start * TILE, len(out), step * TILE):
+        four = rows[first : first + TILE]
+        for i in range(min(first + TILE, len(out))):
+            _four_squares(rows[i], four, width, found)
+            for j in range(max(first, i + 1), min(first + TILE, len(out))):
+                out[i, j] = out[j, i] = found[j - first]
+
+
+@compiled
+def _four_squares(x: np.ndarray, four: np.ndarray, width: int, out: np.ndarray) -> None:
+    """out (4,) = `square` between the first `width` numbers of x and of each of `four` rows, float64."""
+    y0, y1, y2, y3 = four[0], four[1], four[2], four[3]
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(0.0)
+    whole = width // (2 * DOUBLES) * 2 * DOUBLES
+    for k in range(0, whole, 2 * DOUBLES):
+        u, v, more = load(x, k), load(x, k + DOUBLES), k + DOUBLES
+        g0, g1 = subtract(u, load(y0, k)), subtract(u, load(y1, k))
+        g2, g3 = subtract(u, load(y2, k)), subtract(u, load(y3, k))
+        a0, a1, a2, a3 = fma(g0, g0, a0), fma(g1, g1, a1), fma(g2, g2, a2), fma(g3, g3, a3)
+        g0, g1 = subtract(v, load(y0, more)), subtract(v, load(y1, more))
+        g2, g3 = subtract(v, load(y2, more)), subtract(v, load(y3, more))
+        b0, b1, b2, b3 = fma(g0, g0, b0), fma(g1, g1, b1), fma(g2, g2, b2), fma(g3, g3, b3)
+    out[0], out[1] = total(add(a0, b0)), total(add(a1, b1))
+    out[2], out[3] = total(add(a2, b2)), total(add(a3, b3))
+    for j in range(TILE):
+        rest = 0.0
+        for k in range(whole, width):
+            rest += (x[k] - four[j, k]) * (x[k] - four[j, k])
+        out[j] += rest
 
 
 def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
@@ -159,9 +186,23 @@ def _add_rows(rows: np.ndarray, at: np.ndarray, total: np.ndarray) -> None:
 @compiled
 def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
     """Squared norms of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift (d,), and of the rows as they
-    are, (n,) each."""
+    are, (n,) each: those of `square` and of `dot`, but a row is read once."""
+    width = rows.shape[1]
+    whole = width // (2 * DOUBLES) * 2 * DOUBLES
     for j in range(len(at)):
-        norms[j], raw_norms[j] = square(rows[at[j]], shift), dot(rows[at[j]], rows[at[j]])
+        row, rest, raw_rest = rows[at[j]], 0.0, 0.0
+        a = b = c = d = spread(0.0)
+        for k in range(0, whole, 2 * DOUBLES):
+            x, y = load_doubles(row, k), load_doubles(row, k + DOUBLES)
+            c, d = fma(x, x, c), fma(y, y, d)
+            x, y = subtract(x, load_doubles(shift, k)), subtract(y, load_doubles(shift, k + DOUBLES))
+            a, b = fma(x, x, a), fma(y, y, b)
+        for k in range(whole, width):
+            raw = np.float64(wide(row[k]))
+            moved = raw - np.float64(shift[k])
+            rest += moved * moved
+            raw_rest += raw * raw
+        norms[j], raw_norms[j] = total(add(a, b)) + rest, total(add(c, d)) + raw_rest
 
 
 @compiled

@@ -16,6 +16,7 @@ import torch
 from ray_al.kernels import blocks, distances, outer_distances, products
 from ray_al.kernels.passes import Block, Rows
 from ray_al.kernels.products import PANEL
+from ray_al.kernels.tiles import in_tiles
 
 _PARTS = 8  # of a table of pairs
 
@@ -83,8 +84,8 @@ class Euclidean:
         return raw.numpy(), moved, distances.square_norms(moved.numpy())
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids))).numpy()
-        return _table(len(ids), lambda *part: distances.squares(rows, *part))
+        rows = in_tiles(blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids))).numpy())
+        return _table(len(ids), lambda *part: distances.squares(rows, self.matrix.width, *part))
 
 
 def _sure(norms: np.ndarray, width: int) -> np.ndarray:
@@ -221,5 +222,5 @@ class GradientEmbedding:
         return np.stack([_sure(both, classes) - lost, (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        q, h = (outer_distances.in_tiles(part.numpy()) for part in self._picked(ids)[:2])
+        q, h = (in_tiles(part.numpy()) for part in self._picked(ids)[:2])
         return _table(len(ids), lambda *part: outer_distances.squares(q, h, *part))

@@ -10,10 +10,9 @@ from ray_al.kernels.dot import dot
 from ray_al.kernels.halves import wide
 from ray_al.kernels.masks import at_most, lowest
 from ray_al.kernels.tiles import TILE, products_between
-from ray_al.kernels.vectors import DOUBLES, SINGLES, add, aligned, fma, load_doubles, spread, total
+from ray_al.kernels.vectors import DOUBLES, SINGLES, add, fma, load_doubles, spread, total
 
 _TOUCHING = 1e-9  # below it, float64 products are noise in turn
-_DOUBLE = np.empty(0)
 
 
 @compiled
@@ -86,14 +85,6 @@ def square(q: np.ndarray, h: np.ndarray, other_q: np.ndarray, other_h: np.ndarra
         ss += s * s
         hh += other * other
     return qq * (total(add(a0, a1)) + ss) + rr * (total(add(b0, b1)) + hh)
-
-
-def in_tiles(x: np.ndarray) -> np.ndarray:
-    """x (m, w) as `squares` takes it: float64, with zeros for whole tiles and vectors."""
-    (m, w), step = x.shape, 2 * DOUBLES
-    filled = aligned(_DOUBLE, -(-m // TILE) * TILE, -(-w // step) * step)
-    filled[:m, :w], filled[m:], filled[:, w:] = x, 0, 0
-    return filled
 
 
 @compiled

@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from ray_al.kernels.compiled import compiled
-from ray_al.kernels.vectors import SHORTS, fma, load, spread, store_totals
+from ray_al.kernels.vectors import DOUBLES, SHORTS, aligned, fma, load, spread, store_totals
 
 TILE = 4  # rows
+_DOUBLE = np.empty(0)
+
+
+def in_tiles(x: np.ndarray) -> np.ndarray:
+    """x (m, w) in float64, with zeros up to whole tiles and pairs of vectors."""
+    (m, w), step = x.shape, 2 * DOUBLES
+    filled = aligned(_DOUBLE, -(-m // TILE) * TILE, -(-w // step) * step)
+    filled[:m, :w], filled[m:], filled[:, w:] = x, 0, 0
+    return filled
 
 
 @compiled

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from ray_al.kernels import distances, outer_distances
 from ray_al.kernels.compiled import compiled
 from ray_al.kernels.coverage import _locate
+from ray_al.kernels.dot import dot
 from ray_al.kernels.geometry import Euclidean, GradientEmbedding
 from ray_al.kernels.halves import loadable
 from ray_al.kernels.masks import at_most
@@ -27,6 +28,19 @@ def test_tables_of_pairs(x, seed):
     found = Euclidean(x).pairs(ids)
     np.testing.assert_allclose(found, squares_between(x[ids].astype(np.float64)), rtol=1e-12)
     assert (found[ids[:, None] == ids] == 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 70))
+def test_loops_that_share_reads_have_the_bits_of_a_distance_alone(seed, count, width):
+    x = np.random.default_rng(seed).standard_normal((count + 1, width)).astype(np.float32)
+    rows, shift = x[:-1], x[-1]
+    alone = np.array([[distances.square(one, other) for other in rows] for one in rows])
+    assert (Euclidean(rows).pairs(np.arange(count)) == alone).all()
+    norms, raw = np.empty(count, np.float32), np.empty(count, np.float32)
+    distances.measure(rows, np.arange(count), shift, norms, raw)
+    assert (norms == np.array([distances.square(row, shift) for row in rows], np.float32)).all()
+    assert (raw == np.array([dot(row, row) for row in rows], np.float32)).all()
 
 
 @pytest.mark.parametrize("apart", [1.0, 1e-4, 1e-7, 0.0])
