@@ -49,9 +49,32 @@ class Block:
         return self.halved(half_scratch("half", self.stop - self.start, self._rows.width))
 
     def halved(self, out: torch.Tensor) -> torch.Tensor:
-        """out (n, d) bfloat16, set to the shifted rows."""
-        distances.to_half(*self.all(), self._rows.shift, out.view(torch.uint16).numpy())
+        """out (n, d) bfloat16, set to the shifted rows. Norms that are not known are worked on the way."""
+        self._measure(out.view(torch.uint16).numpy())
         return out
+
+    @property
+    def norms(self) -> np.ndarray:
+        """(2, n) float32 squared norms of the shifted rows, and of the rows as they are, if they pass the `check`. They
+        are kept with the rows."""
+        self.check()
+        return self._rows.block_norms[self.start]
+
+    def check(self) -> None:
+        """Raise ValueError if a row is not finite, or too large for squared distances."""
+        if self.start not in self._rows.block_norms:
+            self._measure(np.empty((0, 0), np.uint16))
+
+    def _measure(self, half: np.ndarray) -> None:
+        known = self._rows.block_norms
+        norms = np.empty((2, 0 if self.start in known else self.stop - self.start), np.float32)
+        distances.measure(*self.all(), self._rows.shift, norms, half)
+        if not norms[0].max(initial=0) < distances.LARGEST:
+            name = self._rows.name
+            blocks.check_finite(self.raw, name, self.start)
+            where = f"{name} is too large for squared distances in rows {self.start}..{self.stop - 1}"
+            raise ValueError(f"{where}: {self.shifted.abs().max()}")
+        known.setdefault(self.start, norms)
 
     def all(self) -> tuple[np.ndarray, np.ndarray]:
         """`some` of all rows."""

@@ -184,37 +184,45 @@ def _add_rows(rows: np.ndarray, at: np.ndarray, total: np.ndarray) -> None:
 
 
 @compiled
-def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, raw_norms: np.ndarray) -> None:
-    """Squared norms of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift (d,), and of the rows as they
-    are, (n,) each: those of `square` and of `dot`, but a row is read once."""
-    width = rows.shape[1]
-    whole = width // (2 * DOUBLES) * 2 * DOUBLES
+def measure(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, norms: np.ndarray, half: np.ndarray) -> None:
+    """What passes ask of rows (.., d), of `halves.loadable`, at places `at` (n,), each read once. Arrays of no columns
+    or rows are not asked for.
+
+    Args:
+        norms: (2, n) squared norms of the rows less shift (d,), and of the rows as they are.
+        half: (n, d) uint16, the bits in bfloat16 of the rows less shift, rounded to the nearest.
+    """
     for j in range(len(at)):
-        row, rest, raw_rest = rows[at[j]], 0.0, 0.0
-        a = b = c = d = spread(0.0)
-        for k in range(0, whole, 2 * DOUBLES):
-            x, y = load_doubles(row, k), load_doubles(row, k + DOUBLES)
-            c, d = fma(x, x, c), fma(y, y, d)
-            x, y = subtract(x, load_doubles(shift, k)), subtract(y, load_doubles(shift, k + DOUBLES))
-            a, b = fma(x, x, a), fma(y, y, b)
-        for k in range(whole, width):
-            raw = np.float64(wide(row[k]))
-            moved = raw - np.float64(shift[k])
-            rest += moved * moved
-            raw_rest += raw * raw
-        norms[j], raw_norms[j] = total(add(a, b)) + rest, total(add(c, d)) + raw_rest
+        if norms.shape[1]:
+            norms[0, j], norms[1, j] = _measured(rows[at[j]], shift)
+        if len(half):
+            _to_half(rows[at[j]], shift, half[j])
 
 
 @compiled
-def to_half(rows: np.ndarray, at: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
-    """out (n, d) uint16 = the bits, in bfloat16, of rows (.., d), of `halves.loadable`, at places `at` (n,) less shift
-    (d,), rounded to the nearest."""
-    for j in range(len(at)):
-        row, bits_of = rows[at[j]], out[j]
-        for k in range(len(row)):
-            bits = np.float32(wide(row[k]) - shift[k]).view(np.uint32)
-            even = (bits >> np.uint32(16)) & np.uint32(1)
-            bits_of[k] = np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
+def _measured(row: np.ndarray, shift: np.ndarray) -> tuple[float, float]:
+    """`square` of a row and the shift, and `dot` of the row with itself."""
+    a = b = c = d = spread(0.0)
+    whole, rest, raw_rest = len(row) // (2 * DOUBLES) * 2 * DOUBLES, 0.0, 0.0
+    for k in range(0, whole, 2 * DOUBLES):
+        x, y = load_doubles(row, k), load_doubles(row, k + DOUBLES)
+        c, d = fma(x, x, c), fma(y, y, d)
+        x, y = subtract(x, load_doubles(shift, k)), subtract(y, load_doubles(shift, k + DOUBLES))
+        a, b = fma(x, x, a), fma(y, y, b)
+    for k in range(whole, len(row)):
+        raw = np.float64(wide(row[k]))
+        moved = raw - np.float64(shift[k])
+        rest += moved * moved
+        raw_rest += raw * raw
+    return total(add(a, b)) + rest, total(add(c, d)) + raw_rest
+
+
+@compiled
+def _to_half(row: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+    for k in range(len(row)):
+        bits = np.float32(wide(row[k]) - shift[k]).view(np.uint32)
+        even = (bits >> np.uint32(16)) & np.uint32(1)
+        out[k] = np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
 
 
 @compiled

@@ -30,7 +30,11 @@ class Geometry(Protocol):
     stop: int
     count: int
     rows: int  # of a block
-    norms: np.ndarray  # (stop - start,) float32, squared
+
+    @property
+    def norms(self) -> np.ndarray:
+        """(stop - start,) float32, squared."""
+        ...
 
     def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         """Set best (stop - start,) float64 to min(best, squared distance to the nearest row of `ids`), in place."""
@@ -48,9 +52,19 @@ class Euclidean:
         self.matrix = x if isinstance(x, Rows) else Rows(x)
         self.x, self.count, self.rows = self.matrix.x, self.matrix.count, self.matrix.block
         self.start, self.stop = self.matrix.start, self.matrix.stop
-        self.shift, self.norms = self.matrix.shift, self.matrix.norms
+        self.shift = self.matrix.shift
+
+    @property
+    def norms(self) -> np.ndarray:
+        return self.matrix.norms()
+
+    def check(self) -> None:
+        """Raise ValueError if a row is not finite, or too large for squared distances; a pass would do so, too."""
+        self.matrix.norms()
 
     def cover(self, best: np.ndarray, ids: np.ndarray) -> None:
+        if not len(ids):
+            self.check()
         for begin in range(0, len(ids), PANEL):
             self._cover(best, ids[begin : begin + PANEL])
 
@@ -60,7 +74,7 @@ class Euclidean:
 
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
-            own, table = self.norms[at], product.numpy()
+            own, table = block.norms[0], product.numpy()
             least, nearest = np.empty(len(own), np.float32), np.empty(len(own), np.int32)
             own_sure = _sure(own, self.matrix.width)
             distances.bounds(table, own_sure, np.sqrt(own), sure, lengths, *errors, least, nearest)
@@ -70,6 +84,7 @@ class Euclidean:
 
         def first(block: Block, _: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
+            block.check()
             distances.lower(*_all(block), *block.all(), raw, best[at])
 
         if _is_first(best, ids):
@@ -129,7 +144,6 @@ class GradientEmbedding:
             self._some_probs: Callable[[np.ndarray], np.ndarray] = lambda ids: table[ids]
         else:
             self.probs, self._some_probs = probs, self._of_blocks
-        self._raw_norms = self.matrix.raw_norms
         self.norms = np.concatenate([np.empty(0, np.float32), *self.matrix.sweep(self._block_norms)])
 
     @staticmethod
@@ -148,7 +162,7 @@ class GradientEmbedding:
         q = self._q(block.start, block.stop)
         if q.ndim != 2 or len(q) != block.stop - block.start:
             raise ValueError(f"probs of rows {block.start}..{block.stop - 1} has shape {tuple(q.shape)}")
-        raw = self._raw_norms[block.start - self.start : block.stop - self.start]
+        raw = block.norms[1]
         with np.errstate(all="ignore"):
             norms = q.square().sum(1).numpy() * raw
         if not max(norms.max(), raw.max()) < distances.LARGEST:
@@ -196,7 +210,8 @@ class GradientEmbedding:
         def work(block: Block, product: torch.Tensor) -> None:
             at = slice(block.start - self.start, block.stop - self.start)
             q, table = self._q(block.start, block.stop), product.numpy()
-            rows = self._sizes(self.norms[at], self._raw_norms[at], self.matrix.norms[at], q.shape[1])
+            norms, raw_norms = block.norms
+            rows = self._sizes(self.norms[at], raw_norms, norms, q.shape[1])
             least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
             similar = torch.mm(point_q, q.T).numpy()
             outer_distances.bounds(table, similar, rows, points, *errors, least, nearest)

@@ -12,7 +12,7 @@ from ray_al.kernels.geometry import Euclidean
 from ray_al.kernels.passes import Rows
 from ray_al.kernels.some_rows import SomeRows
 
-_CANDIDATES = 256  # at least: where rows are many, a pass costs more than a larger table of candidates
+_CANDIDATES = 384  # at least: where rows are many, a pass costs more than a larger table of candidates
 _SHARE = 8  # one of so many rows is near to being picked
 _NEAR, _NEAR_BYTES = 1 << 15, 1 << 24  # of these at most: to order them and to pass over them is to cost little
 

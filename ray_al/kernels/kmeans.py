@@ -40,6 +40,7 @@ def kmeans(
         ValueError: x is not finite, or there are not between 1 and N clusters.
     """
     space = Euclidean(x)
+    space.check()
     if not 1 <= clusters <= space.count:
         raise ValueError(f"clusters is {clusters}, but it must lie in 1..{space.count}")
     centers = _seeds(space, clusters, np.random.default_rng(seed))  # (K, d) float64, shifted

@@ -56,17 +56,17 @@ class Rows:
         self, x: np.ndarray, shard: tuple[int, int] = (0, 1), observe: Observe | None = None, name: str = "x"
     ) -> None:
         blocks.check_matrix(x)
-        self._name, self._fuse = name, Fuser(observe)
+        self.name, self._fuse = name, Fuser(observe)
         self.x, self.width = x, x.shape[1]
         self.block = blocks.block_rows(self.width)
         self._cut(len(x), *shard)
         self._direct = x.dtype == np.float32 and x.flags.c_contiguous and x.ctypes.data % 64 == 0
         self.loadable = loadable(x)
-        self._constants, self._measuring = threading.Lock(), threading.Lock()
+        self._constants = threading.Lock()
         self._shift: np.ndarray | None = None
         self._half: torch.Tensor | None = None
         self._halving, self._rough_passes = False, 0
-        self._measured: tuple[np.ndarray, np.ndarray] | None = None
+        self.block_norms: dict[int, np.ndarray] = {}  # `Block.norms`, by the start of a block
 
     def _cut(self, count: int, part: int = 0, parts: int = 1) -> None:
         """Set the numbers of rows and of blocks."""
@@ -114,33 +114,14 @@ class Rows:
         """Whether this machine's products allow fusing: a column has the same bits alone and among others."""
         return all(columns_are_stable(self.width, rows) for rows in self._sizes)
 
-    @property
     def norms(self) -> np.ndarray:
-        """(stop - start,) float32 squared norms of the shifted rows; computed once."""
-        return self._measure()[0]
+        """(stop - start,) float32 squared norms of the shifted rows.
 
-    @property
-    def raw_norms(self) -> np.ndarray:
-        """(stop - start,) float32 squared norms of the rows as they are."""
-        return self._measure()[1]
-
-    def _measure(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._measured is not None:  # without the lock, for kernel threads ask, and its holder waits for them
-            return self._measured
-        with self._measuring:
-            if self._measured is None:
-                norms, raw = np.empty(len(self), np.float32), np.empty(len(self), np.float32)
-                self.sweep(lambda block, _: self._measure_block(block, norms, raw))
-                self._measured = norms, raw
-            return self._measured
-
-    def _measure_block(self, block: Block, norms: np.ndarray, raw: np.ndarray) -> None:
-        at = slice(block.start - self.start, block.stop - self.start)
-        distances.measure(*block.all(), self.shift, norms[at], raw[at])
-        if not norms[at].max() < distances.LARGEST:
-            blocks.check_finite(block.raw, self._name, block.start)
-            where = f"{self._name} is too large for squared distances in rows {block.start}..{block.stop - 1}"
-            raise ValueError(f"{where}: {block.shifted.abs().max()}")
+        Raises:
+            ValueError: a row is not finite, or too large for squared distances.
+        """
+        found = self.sweep(lambda block, _: block.norms[0])
+        return np.concatenate([np.empty(0, np.float32), *found])
 
     def _keep_half(self) -> None:
         """Keep the rows in bfloat16 once it is clear that they are asked about again and again."""
@@ -211,17 +192,17 @@ def _attempt(request: _Request, block: Block, product: torch.Tensor) -> Any:
 class _Group:
     """Requests whose columns are multiplied together."""
 
-    columns: torch.Tensor | None  # (P, d)
+    columns: torch.Tensor | None  # (P, d), bfloat16 where the product is worked in it
     rough: bool
     members: Sequence[tuple[_Request, slice | None]]
 
     def product(self, block: Block) -> torch.Tensor:
         if self.columns is None:
             return _NOTHING
-        if self.rough and products.HALVES:
+        if self.columns.dtype == torch.bfloat16:
             out = scratch("product", len(self.columns), block.stop - block.start)
             product = half_scratch("half product", *out.shape)
-            return out.copy_(torch.mm(self.columns.bfloat16(), block.half.T, out=product))
+            return out.copy_(torch.mm(self.columns, block.half.T, out=product))
         return multiply(self.columns, block.shifted if self.rough else block.raw, room="product")
 
 
@@ -247,4 +228,9 @@ def _panel(requests: Sequence[_Request], rough: bool) -> _Group:
     ends = np.cumsum([len(part) for part in parts]).tolist()
     starts = [0, *ends[:-1]]
     members = [(r, slice(a, b)) for r, a, b in zip(requests, starts, ends, strict=True)]
-    return _Group(widened(torch.cat(parts)), rough, members)
+
+    def join() -> torch.Tensor:
+        columns = widened(torch.cat(parts))
+        return columns.bfloat16() if rough and products.HALVES else columns
+
+    return _Group(blocks.alone(join), rough, members)

@@ -16,6 +16,7 @@ PANEL = 192  # columns of a fused product: wider ones are no faster
 _STEP = 16  # widths are multiples of it, so that there are few shapes to check
 _WORTH_A_ROUTINE = 3e7  # products of numbers: twice as many take torch.mm a millisecond
 _KEPT = 1 << 23  # numbers (32 MB) of scratch memory that a thread keeps
+_NOTHING = torch.empty(0)
 _local = threading.local()
 
 
@@ -101,18 +102,21 @@ def _columns_are_stable(width: int, rows: int) -> bool:
     return all(torch.equal(multiply(columns.roll(by, 0), x), whole.roll(by, 0)) for by in (1, 5, 8))
 
 
-def scratch(name: str, rows: int, width: int) -> torch.Tensor:
-    """Uninitialized float32 (rows, width) of this thread, used again: fresh memory costs a page fault every 4 KB."""
-    if rows * width > _KEPT:
-        return torch.empty((rows, width))
-    kept: dict[str, torch.Tensor] = _local.__dict__.setdefault("kept", {})
-    flat = kept.get(name)
-    if flat is None or flat.numel() < rows * width:
-        flat = kept[name] = torch.empty(rows * width)
-    return flat[: rows * width].view(rows, width)
+def scratch(name: str, rows: int, width: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    """Uninitialized (rows, width) of this thread, used again: fresh memory costs a page fault every 4 KB."""
+    kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = _local.__dict__.setdefault("kept", {})
+    flat, last = kept.get(name, (_NOTHING, _NOTHING))
+    if last.shape == (rows, width) and last.dtype == kind:
+        return last  # each view made would be one more wait for the interpreter's lock
+    size = -(-rows * width * kind.itemsize // _NOTHING.itemsize)
+    if size > _KEPT:
+        return torch.empty((rows, width), dtype=kind)
+    flat = flat if len(flat) >= size else torch.empty(size)
+    view = flat.view(kind)[: rows * width].view(rows, width)
+    kept[name] = flat, view
+    return view
 
 
 def half_scratch(name: str, rows: int, width: int) -> torch.Tensor:
     """`scratch` in bfloat16."""
-    flat = scratch(name, 1, (rows * width + 1) // 2).view(torch.bfloat16)[0]
-    return flat[: rows * width].view(rows, width)
+    return scratch(name, rows, width, torch.bfloat16)

@@ -147,20 +147,23 @@ def _check_errors(x: np.ndarray, halves: bool) -> None:
 def test_measures_are_those_of_float64() -> None:
     rng = np.random.default_rng(0)
     x, shift = rng.normal(size=(50, 77)).astype(np.float32), rng.normal(size=77).astype(np.float32)
-    norms, raw = np.empty(50, np.float32), np.empty(50, np.float32)
-    distances.measure(x, np.arange(50), shift, norms, raw)
-    np.testing.assert_allclose(norms, np.square((x - shift).astype(np.float64)).sum(1), rtol=2e-6)
-    half = torch.empty((50, 77), dtype=torch.bfloat16)
-    distances.to_half(x, np.arange(50), shift, half.view(torch.uint16).numpy())
+    norms, again = np.empty((2, 50), np.float32), np.empty((2, 50), np.float32)
+    half, both = torch.empty((50, 77), dtype=torch.bfloat16), torch.empty((50, 77), dtype=torch.bfloat16)
+    distances.measure(x, np.arange(50), shift, norms, np.empty((0, 0), np.uint16))
+    np.testing.assert_allclose(norms[0], np.square((x - shift).astype(np.float64)).sum(1), rtol=2e-6)
+    np.testing.assert_allclose(norms[1], np.square(x.astype(np.float64)).sum(1), rtol=2e-6)
+    distances.measure(x, np.arange(50), shift, np.empty((2, 0), np.float32), half.view(torch.uint16).numpy())
     assert torch.equal(half, torch.from_numpy(x - shift).bfloat16())
-    np.testing.assert_allclose(raw, np.square(x.astype(np.float64)).sum(1), rtol=2e-6)
+    distances.measure(x, np.arange(50), shift, again, both.view(torch.uint16).numpy())
+    assert torch.equal(both, half)
+    assert (again == norms).all()
 
 
 def test_a_pass_asks_for_norms_while_another_waits_to_keep_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "HALVES", True)
     rows = passes.Rows(np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32))
     columns = torch.ones((1, 8))
-    first = rows.norms[0]
+    first = rows.norms()[0]
     for _ in range(passes._SOON):
         rows.sweep(lambda block, product: None, columns, rough=True)
     inside, proceed, found = threading.Event(), threading.Event(), []
@@ -168,7 +171,7 @@ def test_a_pass_asks_for_norms_while_another_waits_to_keep_its_rows(monkeypatch:
     def slow(block: Block, product: torch.Tensor) -> None:
         inside.set()
         proceed.wait(10)
-        found.append(rows.norms[0])
+        found.append(block.norms[0, 0])
 
     others = [
         threading.Thread(target=rows.sweep, args=(slow,), daemon=True),
