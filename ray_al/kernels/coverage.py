@@ -107,9 +107,12 @@ class RowCoverage:
             self._keep(np.concatenate(self._covered), self._best)
 
     def leaders(self, count: int) -> Leaders:
-        values = np.where(self._open, self._best, -1.0)
-        bar = np.partition(values, len(values) - count)[len(values) - count] if 0 < count < len(values) else -1.0
-        rows = np.flatnonzero((values >= bar) & self._open)
+        bar = -1.0
+        if 0 < count < len(self._best):
+            values = np.where(self._open, self._best, -1.0)
+            values.partition(len(values) - count)
+            bar = values[-count]
+        rows = np.flatnonzero((self._best >= bar) & self._open)
         ids = rows + self._geometry.start
         priority = _priority(ids, self._seed) if self._priority is None else self._priority[rows]
         return Leaders(ids, self._best[rows], priority).first(count)

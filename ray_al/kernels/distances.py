@@ -163,7 +163,10 @@ def center(x: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
     0 where it is not finite, for the check of all rows to find the value.
     """
     count = len(x) if ids is None else len(ids)
-    at = np.arange(count) if count <= _SAMPLE else np.linspace(0, count - 1, _SAMPLE).astype(np.int64)
+    at = np.arange(min(count, _SAMPLE))
+    if count > _SAMPLE:
+        at = (at * ((count - 1) / (_SAMPLE - 1))).astype(np.int64)
+        at[-1] = count - 1
     at = at if ids is None else ids if count <= _SAMPLE else ids[at]
     total = np.zeros(x.shape[1])
     with np.errstate(all="ignore"):

@@ -15,7 +15,7 @@ import torch
 
 from ray_al.kernels import blocks, distances, outer_distances, products
 from ray_al.kernels.passes import Block, Rows
-from ray_al.kernels.products import PANEL
+from ray_al.kernels.products import PANEL, widened
 from ray_al.kernels.tiles import in_tiles
 
 _PARTS = 8  # of a table of pairs
@@ -69,7 +69,9 @@ class Euclidean:
             self._cover(best, ids[begin : begin + PANEL])
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
-        raw, moved, norms = blocks.alone(lambda: self._points(ids))
+        raw = blocks.few_rows(self.matrix.at(ids))
+        moved = raw - self.shift
+        norms = distances.square_norms(moved)
         sure, lengths, errors = _sure(norms, self.matrix.width), np.sqrt(norms), products.errors(self.matrix.width)
 
         def work(block: Block, product: torch.Tensor) -> None:
@@ -90,16 +92,10 @@ class Euclidean:
         if _is_first(best, ids):
             self.matrix.sweep(first)
         else:
-            self.matrix.sweep(work, moved, rough=True)
-
-    def _points(self, ids: np.ndarray) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
-        """Rows (p, d) float32 as they are and shifted, and the squared norms (p,) of the latter."""
-        raw = blocks.float_rows(self.matrix.at(ids), 0, len(ids))
-        moved = raw - blocks.borrow(self.shift)
-        return raw.numpy(), moved, distances.square_norms(moved.numpy())
+            self.matrix.sweep(work, torch.from_numpy(moved), rough=True)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = in_tiles(blocks.alone(lambda: blocks.float_rows(self.matrix.at(ids), 0, len(ids))).numpy())
+        rows = in_tiles(blocks.few_rows(self.matrix.at(ids)))
         return _table(len(ids), lambda *part: distances.squares(rows, self.matrix.width, *part))
 
 
@@ -147,16 +143,18 @@ class GradientEmbedding:
         self.norms = np.concatenate([np.empty(0, np.float32), *self.matrix.sweep(self._block_norms)])
 
     @staticmethod
-    def _residual(probs: torch.Tensor) -> torch.Tensor:
+    def _residual(probs: np.ndarray) -> np.ndarray:
         if probs.ndim != 2 or not probs.shape[1]:
-            raise ValueError(f"probs is a matrix (N, C) of one class or more, got {tuple(probs.shape)} of some rows")
-        outer_distances.subtract_largest(probs.numpy())
+            raise ValueError(f"probs is a matrix (N, C) of one class or more, got {probs.shape} of some rows")
+        outer_distances.subtract_largest(probs)
         return probs
 
     def _q(self, start: int, stop: int) -> torch.Tensor:
         """(n, C) float32 of a block."""
         probs = self.probs(start, stop)
-        return self._residual(blocks.float_rows(probs, 0, len(probs)))
+        q = blocks.float_rows(probs, 0, len(probs))
+        self._residual(q.numpy())
+        return q
 
     def _block_norms(self, block: Block, _: torch.Tensor) -> np.ndarray:
         q = self._q(block.start, block.stop)
@@ -170,15 +168,9 @@ class GradientEmbedding:
             raise ValueError(f"embedding is too large in rows {block.start}..{block.stop - 1}: {block.raw.abs().max()}")
         return norms
 
-    def _picked(self, ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q (n, C), h (n, D) and h less the shift, float32, of rows `ids`."""
-        probs = self._some_probs(ids)
-
-        def work() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            h = blocks.float_rows(self.h[ids], 0, len(ids))
-            return self._residual(blocks.float_rows(probs, 0, len(ids))), h, h - blocks.borrow(self.matrix.shift)
-
-        return blocks.alone(work)
+    def _picked(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """q (n, C) and h (n, D), float32, of rows `ids`."""
+        return self._residual(self._some_probs(ids).astype(np.float32, order="C")), blocks.few_rows(self.h[ids])
 
     def _of_blocks(self, ids: np.ndarray) -> np.ndarray:
         """(n, C) probabilities of rows `ids`."""
@@ -201,10 +193,11 @@ class GradientEmbedding:
             self._cover(best, ids[begin : begin + PANEL])
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
-        point_q, point_h, moved = self._picked(ids)
-        picked = point_q.numpy(), point_h.numpy()
-        raw_norms, norms = distances.square_norms(point_h.numpy()), distances.square_norms(moved.numpy())
-        q_norms, errors = distances.square_norms(point_q.numpy()), products.errors(self.matrix.width)
+        picked = point_q, point_h = self._picked(ids)
+        moved = point_h - self.matrix.shift
+        raw_norms, norms = distances.square_norms(point_h), distances.square_norms(moved)
+        q_norms, errors = distances.square_norms(point_q), products.errors(self.matrix.width)
+        columns = widened([torch.from_numpy(point_q)])
         points = self._sizes(q_norms * raw_norms, raw_norms, norms, point_q.shape[1])
 
         def work(block: Block, product: torch.Tensor) -> None:
@@ -213,7 +206,7 @@ class GradientEmbedding:
             norms, raw_norms = block.norms
             rows = self._sizes(self.norms[at], raw_norms, norms, q.shape[1])
             least, nearest = np.empty(len(q), np.float32), np.empty(len(q), np.int32)
-            similar = torch.mm(point_q, q.T).numpy()
+            similar = torch.mm(columns, q.T).numpy()
             outer_distances.bounds(table, similar, rows, points, *errors, least, nearest)
             asked = np.flatnonzero(least <= best[at])
             if len(asked):
@@ -226,7 +219,7 @@ class GradientEmbedding:
         if _is_first(best, ids):
             self.matrix.sweep(first)
         else:
-            self.matrix.sweep(work, moved, rough=True)
+            self.matrix.sweep(work, torch.from_numpy(moved), rough=True)
 
     def _sizes(self, both: np.ndarray, raw_norms: np.ndarray, norms: np.ndarray, classes: int) -> np.ndarray:
         """(4, n), as `outer_distances.bounds` wants them, of squared norms of q h, of h, and of shifted h."""
@@ -237,5 +230,5 @@ class GradientEmbedding:
         return np.stack([_sure(both, classes) - lost, (raw_norms - norms) / 2, noise, np.sqrt(norms)], dtype=np.float32)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        q, h = (in_tiles(part.numpy()) for part in self._picked(ids)[:2])
+        q, h = map(in_tiles, self._picked(ids))
         return _table(len(ids), lambda *part: outer_distances.squares(q, h, *part))

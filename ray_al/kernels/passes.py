@@ -228,9 +228,4 @@ def _panel(requests: Sequence[_Request], rough: bool) -> _Group:
     ends = np.cumsum([len(part) for part in parts]).tolist()
     starts = [0, *ends[:-1]]
     members = [(r, slice(a, b)) for r, a, b in zip(requests, starts, ends, strict=True)]
-
-    def join() -> torch.Tensor:
-        columns = widened(torch.cat(parts))
-        return columns.bfloat16() if rough and products.HALVES else columns
-
-    return _Group(blocks.alone(join), rough, members)
+    return _Group(widened(parts, rough and products.HALVES), rough, members)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from ray_al.kernels import blocks
-from ray_al.kernels.distances import noise
+from ray_al.kernels import blocks, distances
 
 PANEL = 192  # columns of a fused product: wider ones are no faster
 _STEP = 16  # widths are multiples of it, so that there are few shapes to check
@@ -72,14 +71,24 @@ def errors(width: int) -> tuple[np.float32, np.float32]:
     rounding, to itself."""
     # bfloat16 has 8 significant bits: rounding a factor, or the result, changes it by up to 2^-8 of itself.
     halves, rounding = (2.01 * 2.0**-8, 1.01 * 2.0**-8) if HALVES else (0.0, 0.0)
-    return np.float32(halves + noise(width)), np.float32(rounding)
+    return np.float32(halves + distances.noise(width)), np.float32(rounding)
 
 
-def widened(columns: torch.Tensor) -> torch.Tensor:
-    """Columns (c, d) with zeros up to a width that products are made in."""
-    out = torch.zeros((-(-len(columns) // _STEP) * _STEP, columns.shape[1]))
-    out[: len(columns)] = columns
-    return out
+def widened(columns: Sequence[torch.Tensor], half: bool = False) -> torch.Tensor:
+    """The rows of `columns` (c, d), joined, with zeros up to a width that products are made in; rounded to bfloat16 if
+    `half`. Made without torch, whose threads the calling one would have to wake."""
+    ends, width = np.cumsum([len(part) for part in columns]), columns[0].shape[1]
+    out = torch.empty((-(-int(ends[-1]) // _STEP) * _STEP, width))
+    rows = out.numpy()
+    rows[ends[-1] :] = 0
+    for part, end in zip(columns, ends, strict=True):
+        rows[end - len(part) : end] = part.numpy()
+    if not half:
+        return out
+    rounded = torch.empty(out.shape, dtype=torch.bfloat16)
+    nothing, bits = np.empty((2, 0), np.float32), rounded.view(torch.uint16).numpy()
+    distances.measure(rows, np.arange(len(rows)), np.zeros(width, np.float32), nothing, bits)
+    return rounded
 
 
 @functools.cache

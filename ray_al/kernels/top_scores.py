@@ -146,7 +146,7 @@ def linear_probs_of_block(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) 
     if few := narrow.reader(x, columns.numpy(), bias):
         few(0, len(x), out)
     else:
-        _softmax(multiply(widened(columns), blocks.float_rows(x, 0, len(x)))[: len(columns)], bias, out)
+        _softmax(multiply(widened([columns]), blocks.float_rows(x, 0, len(x)))[: len(columns)], bias, out)
     return out
 
 
