@@ -195,11 +195,6 @@ def float_rows(
     return out if shift is None else out.sub_(borrow(shift))
 
 
-def few_rows(x: np.ndarray) -> np.ndarray:
-    """x (n, d) as float32, by numpy alone: for so few rows that to wake a kernel thread would take longer."""
-    return x.astype(np.float32, order="C", copy=False)
-
-
 def double_rows(x: np.ndarray, shift: np.ndarray | None = None) -> torch.Tensor:
     """x as a float64 tensor, less `shift`."""
     out = torch.empty(x.shape, dtype=torch.float64)

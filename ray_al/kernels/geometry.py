@@ -69,8 +69,8 @@ class Euclidean:
             self._cover(best, ids[begin : begin + PANEL])
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
-        raw = blocks.few_rows(self.matrix.at(ids))
-        moved = raw - self.shift
+        raw = _few_rows(self.matrix.at(ids))
+        moved = _moved(raw, self.shift)
         norms = distances.square_norms(moved)
         sure, lengths, errors = _sure(norms, self.matrix.width), np.sqrt(norms), products.errors(self.matrix.width)
 
@@ -95,8 +95,20 @@ class Euclidean:
             self.matrix.sweep(work, torch.from_numpy(moved), rough=True)
 
     def pairs(self, ids: np.ndarray) -> np.ndarray:
-        rows = in_tiles(blocks.few_rows(self.matrix.at(ids)))
+        rows = in_tiles(_few_rows(self.matrix.at(ids)))
         return _table(len(ids), lambda *part: distances.squares(rows, self.matrix.width, *part))
+
+
+def _few_rows(x: np.ndarray) -> np.ndarray:
+    """x (n, d) as float32, by numpy alone: to wake a kernel thread for so few rows would take longer."""
+    with np.errstate(over="ignore"):  # passes refuse what is too large
+        return x.astype(np.float32, order="C", copy=False)
+
+
+def _moved(rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        moved: np.ndarray = rows - shift
+        return moved
 
 
 def _sure(norms: np.ndarray, width: int) -> np.ndarray:
@@ -170,7 +182,7 @@ class GradientEmbedding:
 
     def _picked(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """q (n, C) and h (n, D), float32, of rows `ids`."""
-        return self._residual(self._some_probs(ids).astype(np.float32, order="C")), blocks.few_rows(self.h[ids])
+        return self._residual(self._some_probs(ids).astype(np.float32, order="C")), _few_rows(self.h[ids])
 
     def _of_blocks(self, ids: np.ndarray) -> np.ndarray:
         """(n, C) probabilities of rows `ids`."""
@@ -194,7 +206,7 @@ class GradientEmbedding:
 
     def _cover(self, best: np.ndarray, ids: np.ndarray) -> None:
         picked = point_q, point_h = self._picked(ids)
-        moved = point_h - self.matrix.shift
+        moved = _moved(point_h, self.matrix.shift)
         raw_norms, norms = distances.square_norms(point_h), distances.square_norms(moved)
         q_norms, errors = distances.square_norms(point_q), products.errors(self.matrix.width)
         columns = widened([torch.from_numpy(point_q)])
