@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -78,12 +79,16 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
 @contextlib.contextmanager
 def meanwhile(leave: Callable[[], None]) -> Iterator[None]:
     """Leave the cluster beside what is done within: a local one takes a second to end."""
+    # Ray ends the process, with code 1, if a thread lets go of a reference of Ray's while another leaves: what failed
+    # calls have left in cycles is not collected until then.
+    gc.disable()
     thread = threading.Thread(target=leave)
     thread.start()
     try:
         yield
     finally:
         thread.join()
+        gc.enable()
 
 
 def _settings() -> dict[str, str]:
