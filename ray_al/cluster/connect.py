@@ -79,8 +79,8 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
 @contextlib.contextmanager
 def meanwhile(leave: Callable[[], None]) -> Iterator[None]:
     """Leave the cluster beside what is done within: a local one takes a second to end."""
-    # Ray ends the process, with code 1, if a thread lets go of a reference of Ray's while another leaves: what failed
-    # calls have left in cycles is not collected until then.
+    # Ray ends the process, with code 1, if a thread uses it while another leaves. Collecting what failed calls left in
+    # cycles lets go of references, which may be such a use (suspected after one such end, not proven).
     gc.disable()
     thread = threading.Thread(target=leave)
     thread.start()
