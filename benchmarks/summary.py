@@ -110,8 +110,8 @@ too long (--limit), and may be off by several times: BADGE's of numpy over a mil
 and TypiClust's are those of one random draw a side, and vary with its seed (BADGE's by about 1%). Where a few of k-center's picks differ,
 it is by the rounding of numpy's float32 distances between rows that are almost equally far; ray-al's are exact.
 
-The aim at 100,000 x 512 was 8x numpy and 50x scikit-activeml, and is reached in this run, on a rested machine. With 100 picks, the second ratio is of first calls of a
-tenth of a second, and falls below the aim on other hours: after long load, when fresh memory was three times slower, this code took 0.17 s (no peer ran beside it), and code a step
+The aim at 100,000 x 512 was 8x numpy and 50x scikit-activeml, and is reached. With 100 picks, k-center's second ratio is of first calls of a tenth of a second, and depends on
+the machine's hour: 62.8x here, 60.7x in an earlier run; after long load, when fresh memory was three times slower, this code took 0.17 s (no peer ran beside it), and code a step
 before it, which took as long, was 47x scikit-activeml.
 
 {table(head, rows)}"""
@@ -186,8 +186,9 @@ private memory of the processes of trajectories by how many ran at once. Gap: th
 errors, which are rough ones of two or three seeds where a side was cut short.
 
 The aim was 10x with 10 classes, 4x with 200, and a tenth of the memory of a trajectory, against the same work. All three are reached, the first narrowly: beside the
-arithmetic stand Ray's start and processes, and the machine drifts. Three runs in turn (2026-11-30) gave 11.9x, 10.5x and 11.2x with converged fits on both sides, 10.0x, 10.5x and
-10.6x with rough ones on both, and 9.7x, 9.9x and 10.0x where scikit-learn's were rougher than ray-al's.
+arithmetic stand Ray's start and processes, and the machine drifts. Four runs (2026-11-30 and 12-01) gave 11.9x, 10.5x, 11.2x and 11.2x with converged fits on both sides, 10.0x,
+10.5x, 10.6x and 11.1x with rough ones on both, and 9.7x, 9.9x, 10.0x and 10.3x where scikit-learn's were rougher than ray-al's. The first run after an installation also compiles its
+kernels, once: 43 s beside 30 s the next time.
 
 {table(head, rows)}"""
 
