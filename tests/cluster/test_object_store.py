@@ -82,7 +82,7 @@ def test_a_sweep_on_an_object_store(store: tuple[Any, str], tmp_path: Path) -> N
         "name": "s3",
         "storage": f"s3://lab/runs?{query}",
         "axes": {"dataset": ["digits"], "learner": ["logreg"], "strategy": ["random", "typiclust"], "seed": 2},
-        "protocol": {"initial": 10, "batch": 5, "rounds": 30},
+        "protocol": {"initial": 10, "batch": 5, "rounds": 150},  # for longer than a lease takes to show life
     }
     (tmp_path / "s3.yaml").write_text(yaml.safe_dump(sweep))
     run = [*COMMAND, "run", "s3.yaml", "--no-dashboard"]
@@ -110,12 +110,12 @@ def test_a_sweep_on_an_object_store(store: tuple[Any, str], tmp_path: Path) -> N
     assert "4 of 4 trajectories done" in again.stdout
     place = f"s3://lab/runs/s3?{query}"
     frame = load_results(place)
-    assert frame.groupby("trajectory_id").size().tolist() == [30] * 4
+    assert frame.groupby("trajectory_id").size().tolist() == [150] * 4
     for words, answer in (
-        (["status", place], "60"),
+        (["status", place], "300"),
         (["results", place], "typiclust"),
         (["report", place], "report.html"),
-        (["verify", place, "--sample", "4"], "30 rounds equal"),
+        (["verify", place, "--sample", "4"], "150 rounds equal"),
     ):
         told = ray_al(*words)
         assert told.returncode == 0, told.stdout + told.stderr
