@@ -249,11 +249,11 @@ def main() -> None:
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     kept = json.loads(args.out.read_text()) if args.out.is_file() else {"grids": {}}
-    result: dict[str, Any] = {"machine": machine(), "grids": kept["grids"]}
+    result: dict[str, Any] = {"grids": kept["grids"]}
     for name in args.grids:
         grid = Grid(*GRIDS[name], tuple(args.strategies), args.seeds, args.rounds)
         entry = result["grids"].setdefault(name, {"sides": {}})
-        entry |= {"grid": grid._asdict(), "at_once": cores}
+        entry |= {"machine": machine(), "grid": grid._asdict(), "at_once": cores}
         around, ours = [side for side in RUNS if side in args.sides], dict[str, list[dict[str, Any]]]()
         others = [side for side in args.sides if side not in RUNS]
         for side in [*around, *others, *around]:
